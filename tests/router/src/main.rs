@@ -1,0 +1,2 @@
+//! Stand-in text, replaced by the first slice.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Stand-in text, replaced by the first slice.
