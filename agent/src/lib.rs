@@ -1,1 +1,4 @@
-//! x
+//! Weir's node agent: measures and enforces a node's datapath beside Cilium.
+
+pub mod model;
+pub mod state;

@@ -1,0 +1,43 @@
+//! What works on this node, what is degraded, and why.
+
+use serde::Serialize;
+
+/// The report of `weir-agent check`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The kernel's release, such as `6.18.44`.
+    pub kernel: String,
+    /// The kernel's lockdown mode, where it tells.
+    pub lockdown: Option<String>,
+    /// Each feature, in a fixed order.
+    pub features: Vec<Feature>,
+}
+
+/// A feature of the agent on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Feature {
+    /// Its short name: a metric label.
+    pub name: &'static str,
+    /// What it gives.
+    pub purpose: &'static str,
+    /// Whether it works.
+    pub state: FeatureState,
+}
+
+/// Whether a feature works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum FeatureState {
+    /// It works.
+    Works,
+    /// It works in part.
+    Degraded {
+        /// What is missing and the way out.
+        reason: String,
+    },
+    /// It does not work.
+    Off {
+        /// Why, and the way out.
+        reason: String,
+    },
+}

@@ -1,0 +1,79 @@
+//! Traffic classes: what a packet is for. Address sets decide before ports.
+
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::address::Direction;
+
+/// A class and what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Class {
+    /// Its name: a metric label, so lower case and short.
+    pub name: String,
+    /// Traffic from or to these prefixes is of this class, whatever its ports. The longest prefix wins.
+    #[serde(default)]
+    pub addresses: Vec<IpNet>,
+    /// TCP ports, single ones or ranges such as `2379-2380`.
+    #[serde(default)]
+    pub tcp: Vec<Ports>,
+    /// UDP ports.
+    #[serde(default)]
+    pub udp: Vec<Ports>,
+    /// Other protocols by IANA number.
+    #[serde(default)]
+    pub protocols: Vec<u8>,
+}
+
+/// One port or a range of ports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "PortsText", into = "String")]
+pub struct Ports(pub RangeInclusive<u16>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PortsText {
+    Number(u16),
+    Text(String),
+}
+
+impl TryFrom<PortsText> for Ports {
+    type Error = String;
+
+    fn try_from(text: PortsText) -> Result<Self, String> {
+        let text = match text {
+            PortsText::Number(port) => return Ok(Ports(port..=port)),
+            PortsText::Text(text) => text,
+        };
+        let bad = || format!("{text:?} is not a port or a range of ports; write 443 or 2379-2380");
+        let (low, high) = text.split_once('-').unwrap_or((&text, &text));
+        let low: u16 = low.trim().parse().map_err(|_| bad())?;
+        let high: u16 = high.trim().parse().map_err(|_| bad())?;
+        if low > high { Err(bad()) } else { Ok(Ports(low..=high)) }
+    }
+}
+
+impl From<Ports> for String {
+    fn from(Ports(range): Ports) -> String {
+        if range.start() == range.end() {
+            range.start().to_string()
+        } else {
+            format!("{}-{}", range.start(), range.end())
+        }
+    }
+}
+
+/// What a class carried through all interfaces that the agent watches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClassCounters {
+    /// The class; `other` for what no class claims.
+    pub class: String,
+    /// Into or out of the node.
+    pub direction: Direction,
+    /// Packets, super-packets counted once.
+    pub packets: u64,
+    /// Octets from the link-layer header on.
+    pub bytes: u64,
+}

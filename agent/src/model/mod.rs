@@ -1,0 +1,18 @@
+//! What the agent knows, in plain types. Pure: no input or output, time is an argument.
+
+pub mod address;
+pub mod capability;
+pub mod class;
+pub mod drops;
+pub mod flow;
+pub mod host;
+pub mod interface;
+pub mod link;
+pub mod loss;
+pub mod measurement;
+pub mod neighbour;
+pub mod probe;
+pub mod program;
+pub mod route;
+pub mod tcp;
+pub mod vip;

@@ -1,0 +1,163 @@
+//! The one owner of what the agent knows: events in, snapshots out.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::model::address::{Direction, IfIndex};
+use crate::model::capability::Report;
+use crate::model::interface::Hook;
+use crate::model::link::Link;
+use crate::model::neighbour::Neighbour;
+use crate::model::probe::GatewayProbe;
+use crate::model::route::Route;
+use crate::model::vip::Vip;
+
+/// Something that an edge has seen.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// All links, after a dump.
+    Links(Vec<Link>),
+    /// A link appeared or changed.
+    Link(Box<Link>),
+    /// A link is gone.
+    LinkGone(IfIndex),
+    /// All routes, after a dump or a change.
+    Routes(Vec<Route>),
+    /// All neighbours, after a dump.
+    Neighbours(Vec<Neighbour>),
+    /// A neighbour appeared or changed.
+    Neighbour(Neighbour),
+    /// A neighbour is gone.
+    NeighbourGone(IfIndex, IpAddr),
+    /// A hook was attached, moved in its chain or was lost.
+    Hook(Hook),
+    /// A hook is no longer wanted.
+    HookGone(IfIndex, Direction),
+    /// A gateway's probes.
+    Gateway(GatewayProbe),
+    /// A gateway is no longer probed.
+    GatewayGone(IfIndex, IpAddr),
+    /// The virtual addresses wanted on this node.
+    Vips(Vec<Vip>),
+    /// What works on this node.
+    Capabilities(Report),
+    /// Events of a kind may have been missed; the edge reads everything again.
+    Missed {
+        /// What may have been missed, such as `link` or `neighbour`.
+        what: &'static str,
+    },
+    /// The datapath was not observed for this long.
+    Unobserved(Duration),
+}
+
+/// What the agent knows at one moment.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Snapshot {
+    /// The node's name.
+    pub node: String,
+    /// All links of the agent's network namespace.
+    pub links: BTreeMap<IfIndex, Link>,
+    /// All routes of the main tables.
+    pub routes: Vec<Route>,
+    /// All neighbours.
+    #[serde(serialize_with = "values")]
+    pub neighbours: BTreeMap<(IfIndex, IpAddr), Neighbour>,
+    /// The hooks on which the agent measures.
+    #[serde(serialize_with = "values")]
+    pub hooks: BTreeMap<(IfIndex, Direction), Hook>,
+    /// What probing the gateways has shown.
+    #[serde(serialize_with = "values")]
+    pub gateways: BTreeMap<(IfIndex, IpAddr), GatewayProbe>,
+    /// The virtual addresses wanted on this node.
+    pub vips: Vec<Vip>,
+    /// What works on this node.
+    pub capabilities: Report,
+    /// How often an edge may have missed events and read everything again, by kind.
+    pub missed: BTreeMap<&'static str, u64>,
+    /// How long the datapath was not observed, in all.
+    pub unobserved: Duration,
+}
+
+fn values<K, V: Serialize, S: serde::Serializer>(
+    map: &BTreeMap<K, V>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(map.values())
+}
+
+impl Snapshot {
+    /// The name of an interface, or its number when it has gone.
+    pub fn interface_name(&self, index: IfIndex) -> String {
+        self.links.get(&index).map_or_else(|| format!("if{index}"), |link| link.name.clone())
+    }
+
+    /// Takes in an event. A pure step: the same events give the same snapshot.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Links(links) => self.links = links.into_iter().map(|link| (link.index, link)).collect(),
+            Event::Link(link) => {
+                self.links.insert(link.index, *link);
+            }
+            Event::LinkGone(index) => self.forget_link(index),
+            Event::Routes(routes) => self.routes = routes,
+            Event::Neighbours(all) => {
+                self.neighbours = all.into_iter().map(|one| ((one.interface, one.address), one)).collect();
+            }
+            Event::Neighbour(one) => {
+                self.neighbours.insert((one.interface, one.address), one);
+            }
+            Event::NeighbourGone(index, address) => {
+                self.neighbours.remove(&(index, address));
+            }
+            Event::Hook(hook) => {
+                self.hooks.insert((hook.interface, hook.direction), hook);
+            }
+            Event::HookGone(index, direction) => {
+                self.hooks.remove(&(index, direction));
+            }
+            Event::Gateway(probe) => {
+                self.gateways.insert((probe.interface, probe.gateway), probe);
+            }
+            Event::GatewayGone(index, gateway) => {
+                self.gateways.remove(&(index, gateway));
+            }
+            Event::Vips(vips) => self.vips = vips,
+            Event::Capabilities(report) => self.capabilities = report,
+            Event::Missed { what } => *self.missed.entry(what).or_default() += 1,
+            Event::Unobserved(time) => self.unobserved += time,
+        }
+    }
+
+    fn forget_link(&mut self, index: IfIndex) {
+        self.links.remove(&index);
+        self.neighbours.retain(|(interface, _), _| *interface != index);
+        self.gateways.retain(|(interface, _), _| *interface != index);
+    }
+}
+
+/// Owns the snapshot and publishes it after every batch of events.
+pub struct State {
+    snapshot: Snapshot,
+    published: watch::Sender<Arc<Snapshot>>,
+}
+
+impl State {
+    /// Starts with what is known before any event.
+    pub fn new(snapshot: Snapshot) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+        let (published, receiver) = watch::channel(Arc::new(snapshot.clone()));
+        (Self { snapshot, published }, receiver)
+    }
+
+    /// Takes in a batch of events and publishes the result once.
+    pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            self.snapshot.apply(event);
+        }
+        self.published.send_replace(Arc::new(self.snapshot.clone()));
+    }
+}
