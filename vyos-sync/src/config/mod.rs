@@ -1,0 +1,13 @@
+//! The router's configuration as a tree: paths, nodes, differences, text forms, schema and commit-time rules.
+//!
+//! All of it is pure: bytes and trees in, trees, commands and errors out.
+
+pub mod diff;
+pub mod kind;
+pub mod path;
+pub mod tree;
+
+pub use diff::{Command, diff};
+pub use kind::{Kind, Kinds, Untyped};
+pub use path::ConfigPath;
+pub use tree::{Children, Node, Tree, Values};
