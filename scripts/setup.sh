@@ -1,0 +1,190 @@
+#!/usr/bin/env bash
+# Install what Weir needs and is missing, and say every item. Nothing else is touched.
+#
+#   scripts/setup.sh build   a compiler and linker for the eBPF programs
+#   scripts/setup.sh lint    build, rustfmt and clippy
+#   scripts/setup.sh demo    build, and the programs that the lab runs
+#   scripts/setup.sh test    demo, and the programs that only tests run
+#
+# Every item is looked for where it is used, so a second run only looks: it installs nothing and needs no network.
+# Environment: WEIR_CACHE (where bpf-linker goes), WEIR_EBPF_OBJECT (a ready eBPF object: no compiler is needed).
+set -euo pipefail
+
+readonly CACHE=${WEIR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/weir}
+readonly BPF_LINKER_VERSION=0.13.0
+readonly RUST_VERSION=1.95
+readonly BPF_TARGET=bpfel-unknown-none
+export PATH="$CACHE/bin:$PATH:/usr/sbin:/sbin"
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() {
+  printf 'setup: %s\n' "$*" >&2
+  exit 1
+}
+has() { command -v "$1" >/dev/null 2>&1; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif has sudo; then
+    sudo "$@"
+  else
+    fail "need root for: $* (run it as root, or install sudo)"
+  fi
+}
+
+# --- what is wanted -------------------------------------------------------------------------------------------
+
+packages=() # Debian packages that are missing
+reasons=()  # and why each is wanted
+
+# want PACKAGE PROBE... -- REASON: note the package unless the probe command succeeds.
+want() {
+  local package=$1 probe=()
+  shift
+  while [ "$1" != -- ]; do
+    probe+=("$1")
+    shift
+  done
+  shift
+  "${probe[@]}" >/dev/null 2>&1 && return
+  packages+=("$package")
+  reasons+=("$*")
+}
+
+bpf_core_of() { [ -d "$("$1" --print sysroot 2>/dev/null)/lib/rustlib/$BPF_TARGET/lib" ]; }
+rust_source_of() { [ -f "$("$1" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/Cargo.lock" ]; }
+
+# The nightly of rustup, where it is there with its sources; the agent's build prefers it.
+nightly_with_source() {
+  local rustc
+  has rustup && rustc=$(rustup which rustc --toolchain nightly 2>/dev/null) && rust_source_of "$rustc" && echo "$rustc"
+}
+
+want_build() {
+  want gcc has gcc -- "links Rust programs and compiles the C parts of crates"
+  want libc6-dev test -f /usr/include/stdlib.h -- "headers and start files for gcc"
+  [ -z "${WEIR_EBPF_OBJECT:-}" ] || return 0
+  [ -z "$(nightly_with_source)" ] || return 0
+  want rustc-web test -x /usr/bin/rustc -- "the Rust compiler that builds the eBPF programs"
+  want libstd-rust-web-dev-bpf bpf_core_of /usr/bin/rustc -- "Rust's core library, built for eBPF"
+}
+
+want_demo() {
+  want iproute2 has ip -- "makes the lab's network namespaces and links"
+  want nftables has nft -- "the router's address translation, and a rule that drops some packets"
+  want frr test -x /usr/lib/frr/bgpd -- "BGP and BFD on the router (its system service stays off)"
+  want gobgpd has gobgpd -- "BGP on the nodes, where Cilium's would be (its system service stays off)"
+  want dnsmasq-base has dnsmasq -- "DHCP and DNS of the stand-in router"
+}
+
+want_test() {
+  want iputils-ping has ping -- "a ping that is not ours, to compare with"
+  want python3-venv python3 -c "import venv, ensurepip" -- "runs a VyOS client written by others against ours"
+}
+
+# --- doing it -------------------------------------------------------------------------------------------------
+
+check_rust() {
+  has cargo || fail "no cargo on PATH: install Rust $RUST_VERSION or newer from https://rustup.rs, then run this again"
+  local version
+  version=$(rustc -V | awk '{print $2}')
+  [ "$(printf '%s\n' "$RUST_VERSION" "$version" | sort -V | head -n1)" = "$RUST_VERSION" ] ||
+    fail "rustc is $version, Weir needs $RUST_VERSION or newer: rustup update stable"
+}
+
+# A package that brings a service must not start it: the lab runs its own processes in namespaces.
+without_services() {
+  local policy=/usr/sbin/policy-rc.d
+  if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+    as_root chmod 755 $policy
+    trap "as_root rm -f $policy" EXIT
+  fi
+  "$@"
+  if has systemctl; then
+    for service in frr gobgpd nftables; do
+      case " ${packages[*]} " in *" $service "* | *" ${service}d "*) as_root systemctl -q disable "$service" 2>/dev/null || true ;; esac
+    done
+  fi
+}
+
+install_packages() {
+  [ ${#packages[@]} -gt 0 ] || return 0
+  local i
+  for i in "${!packages[@]}"; do say "missing: ${packages[$i]} (${reasons[$i]})"; done
+  has apt-get || fail "this machine has no apt; install the above by its own package manager. For the eBPF programs:
+  rustup toolchain install nightly --component rust-src && cargo install bpf-linker@$BPF_LINKER_VERSION
+or set WEIR_EBPF_OBJECT to the object of a release"
+  say "apt-get update"
+  quietly as_root apt-get -q update
+  say "apt-get install --no-install-recommends ${packages[*]}"
+  without_services quietly as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get -q install -y --no-install-recommends -o Dpkg::Use-Pty=0 "${packages[@]}"
+}
+
+# Show a command's output only if it fails.
+quietly() {
+  local output
+  output=$("$@" 2>&1) || fail "$* failed:
+$output"
+}
+
+# bpf-linker reads what the compiler wrote, so its LLVM must not be older than the compiler's.
+linker_serves() {
+  local linker llvm
+  linker=$(command -v bpf-linker) && "$linker" --version >/dev/null 2>&1 || return 1
+  llvm=$(ldd "$linker" 2>/dev/null | sed -n 's/.*libLLVM[.-]\(so\.\)\{0,1\}\([0-9]*\).*/\2/p' | head -n1)
+  [ -z "$llvm" ] || [ "$llvm" -ge "$1" ] # a linker with LLVM inside names no library
+}
+
+install_linker() {
+  [ -z "${WEIR_EBPF_OBJECT:-}" ] || return 0
+  local rustc llvm library
+  rustc=$(nightly_with_source) || rustc=/usr/bin/rustc
+  llvm=$("$rustc" -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+  linker_serves "$llvm" && return
+  say "missing: bpf-linker $BPF_LINKER_VERSION for LLVM $llvm (links the eBPF programs); cargo builds it into $CACHE, about a minute"
+  library=$(find_llvm "$llvm")
+  if [ -z "$library" ]; then
+    packages=("libllvm$llvm")
+    reasons=("the LLVM that bpf-linker uses")
+    install_packages
+    library=$(find_llvm "$llvm")
+  fi
+  [ -n "$library" ] || fail "no libLLVM.so.$llvm found after installing libllvm$llvm"
+  # Debian's runtime package has the library itself; the -dev package would only add the name that the linker asks for.
+  mkdir -p "$CACHE/llvm/lib"
+  ln -sf "$library" "$CACHE/llvm/lib/libLLVM.so"
+  env -u RUSTC -u RUSTFLAGS LLVM_PREFIX="$CACHE/llvm" \
+    CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+    cargo install --quiet --locked --force --root "$CACHE" "bpf-linker@$BPF_LINKER_VERSION" \
+    --no-default-features --features "llvm-$llvm"
+  linker_serves "$llvm" || fail "bpf-linker was built into $CACHE/bin but does not run; remove $CACHE and try again"
+}
+
+find_llvm() { find /usr/lib /usr/lib64 -maxdepth 2 -name "libLLVM.so.$1.*" 2>/dev/null | sort -V | tail -n1; }
+
+install_components() {
+  cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 && return
+  say "missing: rustfmt or clippy (format and lints); rustup adds them"
+  has rustup || fail "cargo fmt or cargo clippy is missing and there is no rustup to add it"
+  rustup component add rustfmt clippy
+}
+
+main() {
+  local mode=${1:-build}
+  case $mode in
+  build | lint) want_build ;;
+  demo) want_build && want_demo ;;
+  test) want_build && want_demo && want_test ;;
+  *) fail "unknown mode '$mode': one of build, lint, demo, test" ;;
+  esac
+  check_rust
+  install_packages
+  install_linker
+  [ "$mode" != lint ] || install_components
+  say "all that '$mode' needs is here"
+}
+
+main "$@"
