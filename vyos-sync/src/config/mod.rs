@@ -10,4 +10,4 @@ pub mod tree;
 pub use diff::{Command, diff};
 pub use kind::{Kind, Kinds, Untyped};
 pub use path::ConfigPath;
-pub use tree::{Children, Node, Tree, Values};
+pub use tree::{Children, Leaf, Node, ShapeError, Tree, Values};
