@@ -4,7 +4,9 @@
 
 pub mod diff;
 pub mod kind;
+pub mod parse;
 pub mod path;
+pub mod print;
 pub mod tree;
 
 pub use diff::{Command, diff};
