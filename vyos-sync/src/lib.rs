@@ -1,4 +1,7 @@
 //! Makes a VyOS router follow the clusters: planned, verified, owned.
 
 pub mod config;
+pub mod crd;
+pub mod gather;
+pub mod inputs;
 pub mod plan;

@@ -1,0 +1,235 @@
+//! From documents to [`Inputs`]: each object is read by itself, and a bad one is named and left out.
+
+use super::{Completeness, Fault, Inputs, Kind, Object, ObjectId, ClusterName};
+use super::{cilium, core, platform, secret};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The label or annotation that says which cluster an object lives in.
+const CLUSTER_MARK: &str = "weir.dev/cluster";
+
+/// Takes documents in any order and gives [`Inputs`].
+#[derive(Debug, Default)]
+pub struct Collector {
+    inputs: Inputs,
+    faults: Vec<Fault>,
+    seen: BTreeMap<ObjectId, Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    place: String,
+    document: Value,
+}
+
+impl Collector {
+    /// Takes one document that was read at `place`, from a cluster unless the object itself says another.
+    pub fn document(&mut self, place: &str, cluster: &ClusterName, document: Value) {
+        if document.is_null() {
+            return;
+        }
+        if let Some(items) = list_items(&document) {
+            items.iter().for_each(|item| self.document(place, cluster, item.clone()));
+            return;
+        }
+        match identify(&document, cluster) {
+            Ok(Some(id)) => self.object(place, id, document),
+            Ok(None) => {}
+            Err(what) => self.fault(place, None, what, "give it apiVersion, kind and metadata.name"),
+        }
+    }
+
+    /// Notes a place that could not be read at all.
+    pub fn unreadable(&mut self, place: &str, what: impl Into<String>) {
+        self.fault(place, None, what.into(), "mend or remove it: nothing is pruned until all can be read");
+    }
+
+    /// Everything that was taken.
+    #[must_use]
+    pub fn finish(mut self) -> Inputs {
+        for (id, seen) in std::mem::take(&mut self.seen) {
+            if let Err(what) = read(&mut self.inputs, id.clone(), &seen.document) {
+                self.fault(&seen.place, Some(id), what, "mend the field: the object is left out until then");
+            }
+        }
+        if self.inputs.routers.is_empty() && self.faults.is_empty() && self.inputs == Inputs::default() {
+            self.fault("source", None, "it holds no object that is known here".to_owned(), "check --source");
+        }
+        self.faults.sort();
+        let complete = self.faults.is_empty();
+        self.inputs.completeness = if complete { Completeness::Complete } else { Completeness::Incomplete };
+        self.inputs.faults = self.faults;
+        self.inputs
+    }
+
+    fn object(&mut self, place: &str, id: ObjectId, document: Value) {
+        match self.seen.get(&id) {
+            Some(first) if first.document != document => {
+                let what = format!("{id} is declared here and, differently, in {}", first.place);
+                self.fault(place, Some(id), what, "keep one of them: the first by file name is used until then");
+            }
+            Some(_) => {}
+            None => {
+                self.seen.insert(id, Seen { place: place.to_owned(), document });
+            }
+        }
+    }
+
+    fn fault(&mut self, place: &str, object: Option<ObjectId>, what: String, way_out: &str) {
+        self.faults.push(Fault { place: place.to_owned(), object, what, way_out: way_out.to_owned() });
+    }
+}
+
+fn list_items(document: &Value) -> Option<&Vec<Value>> {
+    let is_list = document.get("kind")?.as_str()?.ends_with("List");
+    is_list.then(|| document.get("items")?.as_array()).flatten()
+}
+
+/// Who a document is; `None` for a kind that is not read.
+fn identify(document: &Value, cluster: &ClusterName) -> Result<Option<ObjectId>, String> {
+    let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str);
+    let (Some(version), Some(kind)) = (text("/apiVersion"), text("/kind")) else {
+        // Values files and the like live beside manifests; they are none of ours.
+        return Ok(None);
+    };
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let Some(kind) = Kind::of(group, kind) else { return Ok(None) };
+    let name = text("/metadata/name").filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| format!("a {} without metadata.name", kind.as_str()))?;
+    let mark = |field: &str| document.pointer("/metadata")?.get(field)?.get(CLUSTER_MARK)?.as_str();
+    Ok(Some(ObjectId {
+        kind,
+        cluster: mark("annotations").or_else(|| mark("labels")).map_or_else(|| cluster.clone(), ClusterName::from),
+        namespace: text("/metadata/namespace").map(str::to_owned).or_else(|| default_namespace(kind)),
+        name: name.to_owned(),
+    }))
+}
+
+/// The API server puts a namespaced object without a namespace into `default`.
+fn default_namespace(kind: Kind) -> Option<String> {
+    let namespaced = matches!(
+        kind,
+        Kind::RouterNetwork
+            | Kind::BgpPeering
+            | Kind::PortPublication
+            | Kind::Service
+            | Kind::Secret
+            | Kind::NetworkAttachmentDefinition
+            | Kind::Hardware
+            | Kind::VirtualMachineInstance
+            | Kind::CapiCluster
+            | Kind::CapiMachine
+    );
+    namespaced.then(|| "default".to_owned())
+}
+
+fn read(inputs: &mut Inputs, id: ObjectId, document: &Value) -> Result<(), String> {
+    match id.kind {
+        Kind::Router => push(&mut inputs.routers, id, document, spec),
+        Kind::RouterGrant => push(&mut inputs.grants, id, document, spec),
+        Kind::RouterNetwork => push(&mut inputs.networks, id, document, spec),
+        Kind::BgpPeering => push(&mut inputs.peerings, id, document, spec),
+        Kind::PortPublication => push(&mut inputs.publications, id, document, spec),
+        Kind::RouterConfig => push(&mut inputs.configs, id, document, spec),
+        Kind::CiliumBgpClusterConfig => push(&mut inputs.bgp_clusters, id, document, spec),
+        Kind::CiliumBgpPeerConfig => push(&mut inputs.bgp_peer_configs, id, document, spec),
+        Kind::CiliumBgpNodeConfig => push(&mut inputs.bgp_nodes, id, document, spec),
+        Kind::CiliumBgpNodeConfigOverride => push(&mut inputs.bgp_overrides, id, document, spec),
+        Kind::CiliumBgpAdvertisement => push(&mut inputs.bgp_advertisements, id, document, spec),
+        Kind::CiliumBgpPeeringPolicy => {
+            Err("CiliumBGPPeeringPolicy was removed in Cilium 1.19 and is not followed: write CiliumBGPClusterConfig, \
+                 CiliumBGPPeerConfig and CiliumBGPAdvertisement"
+                .to_owned())
+        }
+        Kind::CiliumLoadBalancerIpPool => push(&mut inputs.pools, id, document, spec),
+        Kind::CiliumNode => push(&mut inputs.cilium_nodes, id, document, cilium::cilium_node),
+        Kind::Node => push(&mut inputs.nodes, id, document, core::node),
+        Kind::Service => push(&mut inputs.services, id, document, core::service),
+        Kind::Namespace => push(&mut inputs.namespaces, id, document, |_| Ok(core::Namespace)),
+        Kind::Secret => push(&mut inputs.secrets, id, document, secret::parse),
+        Kind::NetworkAttachmentDefinition => push(&mut inputs.attachments, id, document, platform::attachment),
+        Kind::Hardware => push(&mut inputs.hardware, id, document, platform::hardware),
+        Kind::VirtualMachineInstance => {
+            push(&mut inputs.machine_instances, id, document, platform::machine_instance)
+        }
+        Kind::CapiCluster => push(&mut inputs.capi_clusters, id, document, |_| Ok(platform::CapiCluster)),
+        Kind::CapiMachine => push(&mut inputs.capi_machines, id, document, platform::capi_machine),
+    }
+}
+
+fn push<T>(
+    into: &mut Vec<Object<T>>,
+    id: ObjectId,
+    document: &Value,
+    parse: impl FnOnce(&Value) -> Result<T, String>,
+) -> Result<(), String> {
+    let spec = parse(document)?;
+    into.push(Object {
+        id,
+        labels: core::field(document, "/metadata/labels")?,
+        annotations: core::field(document, "/metadata/annotations")?,
+        deleting: document.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string),
+        spec,
+    });
+    Ok(())
+}
+
+fn spec<T: DeserializeOwned>(document: &Value) -> Result<T, String> {
+    let spec = document.get("spec").cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    serde_json::from_value(spec).map_err(|error| format!("spec: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn collect(documents: &[Value]) -> Inputs {
+        let mut collector = Collector::default();
+        for (at, document) in documents.iter().enumerate() {
+            collector.document(&format!("file {at}"), &ClusterName::local(), document.clone());
+        }
+        collector.finish()
+    }
+
+    fn pool(name: &str, cidr: &str) -> Value {
+        json!({"apiVersion": "cilium.io/v2alpha1", "kind": "CiliumLoadBalancerIPPool",
+               "metadata": {"name": name}, "spec": {"blocks": [{"cidr": cidr}]}})
+    }
+
+    #[test]
+    fn order_does_not_matter() {
+        let (a, b) = (pool("a", "10.0.0.0/24"), pool("b", "10.0.1.0/24"));
+        assert_eq!(collect(&[a.clone(), b.clone()]), collect(&[b, a]));
+    }
+
+    #[test]
+    fn nothing_is_incomplete() {
+        assert_eq!(collect(&[]).completeness, Completeness::Incomplete);
+        assert_eq!(collect(&[pool("a", "10.0.0.0/24")]).completeness, Completeness::Complete);
+    }
+
+    #[test]
+    fn one_bad_object_is_named_and_the_good_ones_stay() {
+        let bad = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"},
+                         "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.x"}]}});
+        let inputs = collect(&[bad, pool("a", "10.0.0.0/24")]);
+        assert_eq!((inputs.pools.len(), inputs.completeness), (1, Completeness::Incomplete));
+        assert!(inputs.faults[0].to_string().contains("10.0.0.x"), "{:?}", inputs.faults);
+        assert_eq!(inputs.faults[0].object.as_ref().map(ToString::to_string).as_deref(), Some("Node n"));
+    }
+
+    #[test]
+    fn two_different_declarations_are_a_fault() {
+        let inputs = collect(&[pool("a", "10.0.0.0/24"), pool("a", "10.0.1.0/24"), pool("a", "10.0.0.0/24")]);
+        assert_eq!((inputs.pools.len(), inputs.faults.len()), (1, 1));
+    }
+
+    #[test]
+    fn lists_are_taken_apart_and_foreign_kinds_left_alone() {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": [pool("a", "10.0.0.0/24"),
+            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}}]});
+        assert_eq!(collect(&[list]).pools.len(), 1);
+    }
+}
