@@ -3,7 +3,10 @@
 //! Addresses, prefixes and ranges are strings here, as in the Kubernetes API. `intent` parses each of them once
 //! and names the field when one is wrong, so one bad field never hides the other objects.
 
-#![expect(unreachable_pub, reason = "the KubeSchema derive repeats each struct, as public, inside a function")]
+#![expect(
+    unreachable_pub,
+    reason = "the KubeSchema derive repeats each struct, as public, inside a function"
+)]
 
 mod change;
 mod config;

@@ -51,7 +51,8 @@ fn is_manifest(path: &Path) -> bool {
 }
 
 fn read_file(root: &Path, file: &Path, collector: &mut Collector) {
-    let shown = file.strip_prefix(root).ok().filter(|rest| rest.components().next().is_some()).unwrap_or(file);
+    let shown =
+        file.strip_prefix(root).ok().filter(|rest| rest.components().next().is_some()).unwrap_or(file);
     let cluster = cluster_of(shown);
     match fs::read_to_string(file) {
         Err(error) => collector.unreadable(&shown.display().to_string(), error.to_string()),
@@ -118,7 +119,11 @@ mod tests {
     #[test]
     fn a_bad_document_does_not_hide_its_neighbours() {
         let folder_ = tempfile::tempdir().unwrap();
-        let text = format!("{}---\nfoo: [bar\n---\n# only a comment\n---\n{}", POOL.replace("NAME", "a"), POOL.replace("NAME", "b"));
+        let text = format!(
+            "{}---\nfoo: [bar\n---\n# only a comment\n---\n{}",
+            POOL.replace("NAME", "a"),
+            POOL.replace("NAME", "b")
+        );
         write(folder_.path(), "x/pools.yaml", &text);
         let inputs = folder(folder_.path());
         assert_eq!(inputs.pools.len(), 2);
@@ -147,7 +152,14 @@ mod tests {
     #[test]
     fn json_is_a_manifest_too() {
         let root = tempfile::tempdir().unwrap();
-        write(root.path(), "node.json", r#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"n"},"status":{"addresses":[{"type":"InternalIP","address":"FD00:0::1"}]}}"#);
-        assert_eq!(folder(root.path()).nodes[0].spec.addresses, ["fd00::1".parse::<std::net::IpAddr>().unwrap()]);
+        write(
+            root.path(),
+            "node.json",
+            r#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"n"},"status":{"addresses":[{"type":"InternalIP","address":"FD00:0::1"}]}}"#,
+        );
+        assert_eq!(
+            folder(root.path()).nodes[0].spec.addresses,
+            ["fd00::1".parse::<std::net::IpAddr>().unwrap()]
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! From documents to [`Inputs`]: each object is read by itself, and a bad one is named and left out.
 
-use super::{Completeness, Fault, Inputs, Kind, Object, ObjectId, ClusterName};
+use super::{ClusterName, Completeness, Fault, Inputs, Kind, Object, ObjectId};
 use super::{cilium, core, platform, secret};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -67,7 +67,12 @@ impl Collector {
         match self.seen.get(&id) {
             Some(first) if first.document != document => {
                 let what = format!("{id} is declared here and, differently, in {}", first.place);
-                self.fault(place, Some(id), what, "keep one of them: the first by file name is used until then");
+                self.fault(
+                    place,
+                    Some(id),
+                    what,
+                    "keep one of them: the first by file name is used until then",
+                );
             }
             Some(_) => {}
             None => {
@@ -100,7 +105,9 @@ fn identify(document: &Value, cluster: &ClusterName) -> Result<Option<ObjectId>,
     let mark = |field: &str| document.pointer("/metadata")?.get(field)?.get(CLUSTER_MARK)?.as_str();
     Ok(Some(ObjectId {
         kind,
-        cluster: mark("annotations").or_else(|| mark("labels")).map_or_else(|| cluster.clone(), ClusterName::from),
+        cluster: mark("annotations")
+            .or_else(|| mark("labels"))
+            .map_or_else(|| cluster.clone(), ClusterName::from),
         namespace: text("/metadata/namespace").map(str::to_owned).or_else(|| default_namespace(kind)),
         name: name.to_owned(),
     }))

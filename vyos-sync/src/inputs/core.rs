@@ -71,7 +71,8 @@ pub(super) fn node(object: &Value) -> Result<Node, String> {
     if pod_cidrs.is_empty() {
         pod_cidrs.extend(field::<Option<String>>(object, "/spec/podCIDR")?);
     }
-    let addresses = internal.map(|entry| Ok(Address::try_from(entry.address)?.0)).collect::<Result<_, String>>()?;
+    let addresses =
+        internal.map(|entry| Ok(Address::try_from(entry.address)?.0)).collect::<Result<_, String>>()?;
     Ok(Node { addresses, pod_cidrs })
 }
 
@@ -129,7 +130,10 @@ pub(super) fn plain(addresses: Vec<Address>) -> Vec<IpAddr> {
 }
 
 /// The value at a JSON pointer, or the type's default where there is none. The error names the field.
-pub(super) fn field<T: serde::de::DeserializeOwned + Default>(object: &Value, pointer: &str) -> Result<T, String> {
+pub(super) fn field<T: serde::de::DeserializeOwned + Default>(
+    object: &Value,
+    pointer: &str,
+) -> Result<T, String> {
     match object.pointer(pointer) {
         None | Some(Value::Null) => Ok(T::default()),
         Some(value) => serde_json::from_value(value.clone())

@@ -10,14 +10,16 @@ mod platform;
 mod secret;
 
 pub use cilium::{
-    AdvertisedAddress, Advertisement, AutoDiscovery, BgpAdvertisement, BgpClusterConfig, BgpInstance, BgpNodeConfig,
-    BgpNodeConfigOverride, BgpPeer, BgpPeerConfig, CiliumNode, Family, InstanceOverride, LoadBalancerPool, PeerOverride,
-    PoolBlock,
+    AdvertisedAddress, Advertisement, AutoDiscovery, BgpAdvertisement, BgpClusterConfig, BgpInstance,
+    BgpNodeConfig, BgpNodeConfigOverride, BgpPeer, BgpPeerConfig, CiliumNode, Family, InstanceOverride,
+    LoadBalancerPool, PeerOverride, PoolBlock,
 };
 pub use collect::Collector;
 pub use core::{Address, Namespace, Node, Service, ServicePort};
 pub use id::{ClusterName, Kind, Object, ObjectId};
-pub use platform::{Attachment, CapiCluster, CapiMachine, Hardware, HardwareInterface, MachineInstance, Nic, VlanRoute};
+pub use platform::{
+    Attachment, CapiCluster, CapiMachine, Hardware, HardwareInterface, MachineInstance, Nic, VlanRoute,
+};
 pub use secret::{Secret, SecretBytes};
 
 use crate::crd::{
@@ -108,9 +110,17 @@ impl Inputs {
     }
 
     /// The value of one key of a Secret, of the cluster that `near` comes from.
-    pub fn secret(&self, cluster: &ClusterName, namespace: &str, name: &str, key: &str) -> Option<&SecretBytes> {
+    pub fn secret(
+        &self,
+        cluster: &ClusterName,
+        namespace: &str,
+        name: &str,
+        key: &str,
+    ) -> Option<&SecretBytes> {
         let same = |secret: &&Object<Secret>| {
-            secret.id.cluster == *cluster && secret.id.namespace.as_deref() == Some(namespace) && secret.id.name == name
+            secret.id.cluster == *cluster
+                && secret.id.namespace.as_deref() == Some(namespace)
+                && secret.id.name == name
         };
         self.secrets.iter().find(same)?.spec.0.get(key)
     }

@@ -141,7 +141,8 @@ pub(super) fn hardware(object: &Value) -> Result<Hardware, String> {
         address: Option<Address>,
     }
     let interfaces: Vec<Interface> = field(object, "/spec/interfaces")?;
-    let with_dhcp = interfaces.into_iter().filter_map(|interface| interface.dhcp).filter(|dhcp| !dhcp.mac.is_empty());
+    let with_dhcp =
+        interfaces.into_iter().filter_map(|interface| interface.dhcp).filter(|dhcp| !dhcp.mac.is_empty());
     let read = with_dhcp.map(|dhcp| {
         let vlan = dhcp.vlan_id.filter(|text| !text.is_empty()).map(|text| {
             text.parse().map_err(|_| format!("spec.interfaces.dhcp.vlan_id: `{text}` is not a VLAN id"))
@@ -196,7 +197,11 @@ struct VmInterface {
 impl VmInterface {
     /// A guest may report anything: what is not an address is left out.
     fn addresses(&self) -> Vec<IpAddr> {
-        self.ip_addresses.iter().filter_map(|text| text.parse::<IpAddr>().ok()).map(|ip| ip.to_canonical()).collect()
+        self.ip_addresses
+            .iter()
+            .filter_map(|text| text.parse::<IpAddr>().ok())
+            .map(|ip| ip.to_canonical())
+            .collect()
     }
 }
 
