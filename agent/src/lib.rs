@@ -1,4 +1,5 @@
 //! Weir's node agent: measures and enforces a node's datapath beside Cilium.
 
+pub mod export;
 pub mod model;
 pub mod state;
