@@ -9,6 +9,8 @@ pub struct Report {
     pub kernel: String,
     /// The kernel's lockdown mode, where it tells.
     pub lockdown: Option<String>,
+    /// The capabilities that this process holds, of those that Weir can use, such as `CAP_BPF`.
+    pub held: Vec<String>,
     /// Each feature, in a fixed order.
     pub features: Vec<Feature>,
 }
@@ -21,7 +23,10 @@ pub struct Feature {
     /// What it gives.
     pub purpose: &'static str,
     /// Whether it works.
+    #[serde(flatten)]
     pub state: FeatureState,
+    /// What was found, such as where cgroup2 is mounted.
+    pub found: Option<String>,
 }
 
 /// Whether a feature works.
@@ -40,4 +45,23 @@ pub enum FeatureState {
         /// Why, and the way out.
         reason: String,
     },
+}
+
+impl FeatureState {
+    /// The word used in labels and tables.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            FeatureState::Works => "works",
+            FeatureState::Degraded { .. } => "degraded",
+            FeatureState::Off { .. } => "off",
+        }
+    }
+
+    /// Why it does not work in full, and the way out.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            FeatureState::Works => None,
+            FeatureState::Degraded { reason } | FeatureState::Off { reason } => Some(reason),
+        }
+    }
 }

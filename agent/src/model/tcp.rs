@@ -55,6 +55,21 @@ pub struct Histogram {
 }
 
 impl Histogram {
+    /// An empty histogram of that many buckets.
+    pub fn with_buckets(buckets: usize) -> Self {
+        Self { buckets: vec![0; buckets], sum: Duration::ZERO }
+    }
+
+    /// Takes in one sample.
+    pub fn record(&mut self, sample: Duration) {
+        let wanted = (u128::BITS - sample.as_micros().leading_zeros()) as usize;
+        let last = self.buckets.len().saturating_sub(1);
+        if let Some(bucket) = self.buckets.get_mut(wanted.min(last)) {
+            *bucket += 1;
+            self.sum += sample;
+        }
+    }
+
     /// How many samples there are.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
@@ -80,6 +95,16 @@ impl Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn samples_land_below_their_bucket_s_bound() {
+        let mut histogram = Histogram::with_buckets(4);
+        for micros in [0, 1, 3, 4, 1_000_000] {
+            histogram.record(Duration::from_micros(micros));
+        }
+        assert_eq!(histogram.buckets, [1, 1, 1, 2]);
+        assert_eq!(histogram.sum, Duration::from_micros(1_000_008));
+    }
 
     #[test]
     fn quantiles_are_bucket_bounds() {

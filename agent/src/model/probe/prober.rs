@@ -1,0 +1,622 @@
+//! What to send to which gateway and when, and what answers mean. Time and randomness are arguments.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::mtu::{Search, Step};
+use super::{BUCKETS, GatewayProbe, Probe, Target};
+use crate::model::address::{IfIndex, Mac};
+use crate::model::tcp::Histogram;
+
+/// How often to probe. No gateway gets more than one probe of a kind in `every`.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Between two probes of a kind to a gateway, at least.
+    pub every: Duration,
+    /// Added at random, so that nodes do not probe in step.
+    pub jitter: Duration,
+    /// A probe without an answer for this long is lost.
+    pub timeout: Duration,
+    /// Between two searches for the path MTU.
+    pub path_mtu_every: Duration,
+    /// Between any two probes of this node: the global budget.
+    pub gap: Duration,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_secs(1),
+            jitter: Duration::from_millis(250),
+            timeout: Duration::from_secs(1),
+            path_mtu_every: Duration::from_secs(600),
+            gap: Duration::from_millis(5),
+        }
+    }
+}
+
+/// A probe to send now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// To which gateway.
+    pub target: Target,
+    /// What to send.
+    pub request: Request,
+    /// A random number that the answer to an echo carries back.
+    pub token: u64,
+}
+
+/// What to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// An ARP request or a neighbour solicitation.
+    LinkLayer {
+        /// The address that answered last time, to spare the others on the link a broadcast.
+        to: Option<Mac>,
+    },
+    /// A small echo request.
+    Echo,
+    /// An echo request of this many octets, IP header included, that must not be fragmented.
+    Sized(u32),
+}
+
+/// An answer as it came from the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// An ARP reply or a neighbour advertisement.
+    LinkLayer {
+        /// On which interface.
+        interface: IfIndex,
+        /// Whose address it tells.
+        gateway: IpAddr,
+        /// The link-layer address that it tells, if it does.
+        mac: Option<Mac>,
+    },
+    /// An echo reply.
+    Echo {
+        /// On which interface.
+        interface: IfIndex,
+        /// From which address.
+        gateway: IpAddr,
+        /// The number from the request.
+        token: u64,
+    },
+}
+
+/// Why a probe could not be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The kernel says that it is larger than the link takes.
+    TooBig,
+    /// It cannot be sent at all: why, and the way out.
+    Unable(String),
+}
+
+/// Decides what to probe and adds up what came of it.
+#[derive(Debug)]
+pub struct Prober {
+    plan: Plan,
+    gateways: BTreeMap<(IfIndex, IpAddr), Gateway>,
+    /// When the global budget allows the next probe.
+    free: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    LinkLayer,
+    Echo,
+    PathMtu,
+}
+
+const KINDS: [Kind; 3] = [Kind::LinkLayer, Kind::Echo, Kind::PathMtu];
+
+impl Prober {
+    /// A prober without gateways.
+    pub fn new(plan: Plan) -> Self {
+        Self { plan, gateways: BTreeMap::new(), free: Duration::ZERO }
+    }
+
+    /// Takes the gateways that there are now; returns those that are no longer probed.
+    pub fn follow(
+        &mut self,
+        targets: Vec<Target>,
+        now: Duration,
+        random: &mut impl FnMut() -> u64,
+    ) -> Vec<(IfIndex, IpAddr)> {
+        let wanted: BTreeMap<_, _> =
+            targets.into_iter().map(|one| ((one.interface, one.gateway), one)).collect();
+        let gone: Vec<_> = self.gateways.keys().filter(|key| !wanted.contains_key(key)).copied().collect();
+        self.gateways.retain(|key, _| wanted.contains_key(key));
+        for (key, target) in wanted {
+            match self.gateways.get_mut(&key) {
+                Some(gateway) => gateway.relink(target, now),
+                None => {
+                    let start = now + share(self.plan.every, random());
+                    self.gateways.insert(key, Gateway::new(target, start));
+                }
+            }
+        }
+        gone
+    }
+
+    /// The next probe to send, if one is due; ask again until there is none.
+    pub fn poll(&mut self, now: Duration, random: &mut impl FnMut() -> u64) -> Option<Transmit> {
+        for gateway in self.gateways.values_mut() {
+            gateway.expire(now, self.plan.timeout);
+        }
+        if now < self.free {
+            return None;
+        }
+        let (due, key, kind) = self.earliest()?;
+        if now < due {
+            return None;
+        }
+        self.free = now + self.plan.gap;
+        let pause = self.plan.every + share(self.plan.jitter, random());
+        let search_pause = self.plan.path_mtu_every + share(self.plan.path_mtu_every / 4, random());
+        let gateway = self.gateways.get_mut(&key)?;
+        gateway.send(kind, Sent { at: now, token: random() }, now + pause, now + search_pause)
+    }
+
+    /// When [`Self::poll`] has something to do next.
+    pub fn next(&self) -> Option<Duration> {
+        let send = self.earliest().map(|(due, ..)| due.max(self.free));
+        let lost = self.gateways.values().flat_map(|gateway| &gateway.series);
+        let lost = lost.filter_map(|series| Some(series.pending?.at + self.plan.timeout)).min();
+        [send, lost].into_iter().flatten().min()
+    }
+
+    /// Takes an answer that arrived at `at`. What answers no open probe is ignored.
+    pub fn answer(&mut self, answer: Answer, at: Duration) {
+        let (Answer::LinkLayer { interface, gateway, .. } | Answer::Echo { interface, gateway, .. }) = answer;
+        let Some(gateway) = self.gateways.get_mut(&(interface, gateway)) else { return };
+        match answer {
+            Answer::LinkLayer { mac, .. } => {
+                if gateway.answered(Kind::LinkLayer, at) {
+                    gateway.mac = mac;
+                }
+            }
+            Answer::Echo { token, .. } => {
+                for kind in [Kind::Echo, Kind::PathMtu] {
+                    if gateway.one(kind).pending.is_some_and(|sent| sent.token == token) {
+                        gateway.answered(kind, at);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A probe of [`Self::poll`] could not be sent: it counts neither as sent nor as lost.
+    pub fn refused(&mut self, transmit: &Transmit, refusal: Refusal) {
+        let key = (transmit.target.interface, transmit.target.gateway);
+        if let Some(gateway) = self.gateways.get_mut(&key) {
+            gateway.refused(transmit.request, refusal);
+        }
+    }
+
+    /// What has changed since the last call.
+    pub fn changed(&mut self) -> Vec<GatewayProbe> {
+        let gateways = self.gateways.values_mut();
+        gateways.filter_map(|one| std::mem::take(&mut one.changed).then(|| one.shown())).collect()
+    }
+
+    /// The probe that has waited longest; every gateway and kind gets its turn even when the budget is short.
+    fn earliest(&self) -> Option<(Duration, (IfIndex, IpAddr), Kind)> {
+        let ready = self.gateways.iter().flat_map(|(key, gateway)| {
+            KINDS.into_iter().filter_map(move |kind| Some((gateway.due(kind)?, *key, kind)))
+        });
+        ready.min_by_key(|(due, ..)| *due)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    at: Duration,
+    token: u64,
+}
+
+#[derive(Debug)]
+struct Series {
+    shown: Probe,
+    due: Duration,
+    pending: Option<Sent>,
+    /// Whether the last probe that was sent and decided was answered; `None` before the first.
+    alive: Option<bool>,
+}
+
+impl Series {
+    fn new(due: Duration) -> Self {
+        let shown = Probe { latency: Histogram::with_buckets(BUCKETS), ..Probe::default() };
+        Self { shown, due, pending: None, alive: None }
+    }
+
+    fn expired(&mut self, now: Duration, timeout: Duration) -> bool {
+        let expired = self.pending.take_if(|sent| now >= sent.at + timeout).is_some();
+        if expired {
+            self.shown.lost += 1;
+            self.alive = Some(false);
+        }
+        expired
+    }
+
+    fn answered(&mut self, at: Duration) -> bool {
+        // An answer from before the request belongs to an earlier one.
+        let Some(latency) = self.pending.and_then(|sent| at.checked_sub(sent.at)) else { return false };
+        self.pending = None;
+        self.alive = Some(true);
+        self.shown.last = Some(latency);
+        self.shown.latency.record(latency);
+        true
+    }
+
+    fn unable(&mut self, reason: Option<String>) {
+        self.pending = None;
+        self.shown.sent = self.shown.sent.saturating_sub(1);
+        self.shown.unable = reason;
+    }
+}
+
+#[derive(Debug)]
+struct Gateway {
+    target: Target,
+    series: [Series; 3],
+    search: Search,
+    /// The size of the open or last sized probe.
+    size: u32,
+    path_mtu: Option<u32>,
+    mac: Option<Mac>,
+    changed: bool,
+}
+
+impl Gateway {
+    fn new(target: Target, start: Duration) -> Self {
+        let search = Search::new(target.gateway, target.link_mtu, None);
+        let series = KINDS.map(|_| Series::new(start));
+        Self { target, series, search, size: 0, path_mtu: None, mac: None, changed: true }
+    }
+
+    fn one(&mut self, kind: Kind) -> &mut Series {
+        &mut self.series[kind as usize]
+    }
+
+    fn relink(&mut self, target: Target, now: Duration) {
+        if target.link_mtu != self.target.link_mtu {
+            self.path_mtu = self.path_mtu.filter(|size| *size <= target.link_mtu);
+            self.search = Search::new(target.gateway, target.link_mtu, self.path_mtu);
+            let path = self.one(Kind::PathMtu);
+            path.pending = None;
+            // A search that has ended waits for minutes; one under way keeps its pace.
+            path.due = path.due.min(now + Duration::from_secs(1));
+            self.changed = true;
+        }
+        self.target = target;
+    }
+
+    /// When a kind may be sent next; sized probes wait until small ones are answered.
+    fn due(&self, kind: Kind) -> Option<Duration> {
+        let series = &self.series[kind as usize];
+        let ready = kind != Kind::PathMtu || self.series[Kind::Echo as usize].alive == Some(true);
+        (ready && series.pending.is_none()).then_some(series.due)
+    }
+
+    fn expire(&mut self, now: Duration, timeout: Duration) {
+        for kind in KINDS {
+            if self.one(kind).expired(now, timeout) {
+                self.changed = true;
+                if kind == Kind::PathMtu {
+                    self.missed();
+                }
+            }
+        }
+        if self.series[Kind::LinkLayer as usize].alive == Some(false) {
+            self.mac = None;
+        }
+    }
+
+    fn missed(&mut self) {
+        if self.series[Kind::Echo as usize].alive == Some(true) {
+            self.search.missed(self.size);
+        } else {
+            self.search.interrupted();
+        }
+    }
+
+    fn send(&mut self, kind: Kind, sent: Sent, next: Duration, next_search: Duration) -> Option<Transmit> {
+        let request = match kind {
+            Kind::LinkLayer => Request::LinkLayer { to: self.mac },
+            Kind::Echo => Request::Echo,
+            Kind::PathMtu => match self.next_size(next_search) {
+                Some(size) => Request::Sized(size),
+                None => return None,
+            },
+        };
+        self.changed = true;
+        let series = self.one(kind);
+        series.due = next;
+        series.pending = Some(sent);
+        series.shown.sent += 1;
+        series.shown.unable = None;
+        Some(Transmit { target: self.target.clone(), request, token: sent.token })
+    }
+
+    /// The size to try, or `None` when the search has just ended.
+    fn next_size(&mut self, next_search: Duration) -> Option<u32> {
+        let found = match self.search.step() {
+            Step::Try(size) => {
+                self.size = size;
+                return Some(size);
+            }
+            Step::Found(size) => Some(size),
+            Step::NotAnswered => None,
+        };
+        self.path_mtu = found;
+        self.changed = true;
+        self.search = Search::new(self.target.gateway, self.target.link_mtu, found);
+        self.one(Kind::PathMtu).due = next_search;
+        None
+    }
+
+    fn answered(&mut self, kind: Kind, at: Duration) -> bool {
+        let answered = self.one(kind).answered(at);
+        if answered {
+            self.changed = true;
+            if kind == Kind::PathMtu {
+                self.search.answered(self.size);
+                if !matches!(self.search.step(), Step::Try(_)) {
+                    self.one(kind).due = at;
+                }
+            }
+        }
+        answered
+    }
+
+    fn refused(&mut self, request: Request, refusal: Refusal) {
+        self.changed = true;
+        match (request, refusal) {
+            (Request::Sized(size), Refusal::TooBig) => {
+                self.search.too_big(size);
+                self.one(Kind::PathMtu).unable(None);
+            }
+            (Request::Sized(_), Refusal::Unable(reason)) => self.one(Kind::PathMtu).unable(Some(reason)),
+            (Request::Echo, refusal) => self.one(Kind::Echo).unable(Some(refusal.text())),
+            (Request::LinkLayer { .. }, refusal) => self.one(Kind::LinkLayer).unable(Some(refusal.text())),
+        }
+    }
+
+    fn shown(&self) -> GatewayProbe {
+        let [link_layer, echo, _] = &self.series;
+        GatewayProbe {
+            interface: self.target.interface,
+            gateway: self.target.gateway,
+            link_layer: link_layer.shown.clone(),
+            echo: echo.shown.clone(),
+            path_mtu: self.path_mtu,
+        }
+    }
+}
+
+impl Refusal {
+    fn text(self) -> String {
+        match self {
+            Refusal::TooBig => "larger than the link takes; look at the link's MTU".to_owned(),
+            Refusal::Unable(reason) => reason,
+        }
+    }
+}
+
+/// A random part of a span of time.
+fn share(span: Duration, random: u64) -> Duration {
+    let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(random.checked_rem(nanos).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GATEWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    fn target(index: u32, link_mtu: u32) -> Target {
+        Target { interface: index.try_into().unwrap(), mac: None, link_mtu, gateway: GATEWAY }
+    }
+
+    /// A gateway on a simulated wire: what it answers, after how long.
+    struct Wire {
+        prober: Prober,
+        now: Duration,
+        seed: u64,
+        sent: Vec<(Duration, Transmit)>,
+    }
+
+    impl Wire {
+        fn new(targets: Vec<Target>) -> Self {
+            let mut wire =
+                Self { prober: Prober::new(Plan::default()), now: Duration::ZERO, seed: 1, sent: Vec::new() };
+            assert!(wire.follow(targets).is_empty());
+            wire
+        }
+
+        fn follow(&mut self, targets: Vec<Target>) -> Vec<(IfIndex, IpAddr)> {
+            self.prober.follow(targets, self.now, &mut random(&mut self.seed))
+        }
+
+        /// Lets time pass; answers after 3 ms what `answers` says.
+        fn run(&mut self, time: Duration, answers: impl Fn(&Transmit) -> bool) {
+            let end = self.now + time;
+            while let Some(next) = self.prober.next().filter(|next| *next <= end) {
+                self.now = self.now.max(next);
+                while let Some(transmit) = self.prober.poll(self.now, &mut random(&mut self.seed)) {
+                    self.sent.push((self.now, transmit.clone()));
+                    if answers(&transmit) {
+                        self.prober.answer(answer_to(&transmit), self.now + Duration::from_millis(3));
+                    }
+                }
+            }
+            self.now = end;
+        }
+
+        fn shown(&mut self) -> GatewayProbe {
+            self.prober.gateways.values_mut().for_each(|gateway| gateway.changed = true);
+            self.prober.changed().remove(0)
+        }
+    }
+
+    fn random(seed: &mut u64) -> impl FnMut() -> u64 {
+        || {
+            *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *seed >> 11
+        }
+    }
+
+    fn answer_to(transmit: &Transmit) -> Answer {
+        let (interface, gateway) = (transmit.target.interface, transmit.target.gateway);
+        match transmit.request {
+            Request::LinkLayer { .. } => Answer::LinkLayer { interface, gateway, mac: Some(Mac([2; 6])) },
+            Request::Echo | Request::Sized(_) => Answer::Echo { interface, gateway, token: transmit.token },
+        }
+    }
+
+    #[test]
+    fn a_live_gateway_is_probed_about_once_a_second_and_all_answers_count() {
+        let mut wire = Wire::new(vec![target(1, 1500)]);
+        wire.run(Duration::from_secs(60), |_| true);
+        let shown = wire.shown();
+        assert!((48..=60).contains(&shown.echo.sent), "{shown:?}");
+        assert_eq!((shown.echo.lost, shown.link_layer.lost), (0, 0));
+        assert_eq!(shown.echo.latency.count(), shown.echo.sent);
+        assert_eq!(shown.echo.last, Some(Duration::from_millis(3)));
+        assert_eq!(shown.path_mtu, Some(1500));
+        let broadcast = |(_, one): &(Duration, Transmit)| one.request == Request::LinkLayer { to: None };
+        assert_eq!(wire.sent.iter().filter(|one| broadcast(one)).count(), 1, "only the first is a broadcast");
+        assert_eq!(wire.sent.iter().filter(|(_, one)| matches!(one.request, Request::Sized(_))).count(), 1);
+    }
+
+    #[test]
+    fn a_dead_gateway_loses_everything_and_its_path_stays_unknown() {
+        let mut wire = Wire::new(vec![target(1, 1500)]);
+        wire.run(Duration::from_secs(30), |_| false);
+        let shown = wire.shown();
+        assert!(shown.echo.lost >= shown.echo.sent - 1 && shown.echo.lost > 20, "{shown:?}");
+        assert!(shown.link_layer.lost > 20, "{shown:?}");
+        assert_eq!(shown.path_mtu, None);
+    }
+
+    #[test]
+    fn a_bottleneck_is_found_and_a_smaller_link_is_seen_at_once() {
+        let fits =
+            |path: u32| move |one: &Transmit| !matches!(one.request, Request::Sized(size) if size > path);
+        let mut wire = Wire::new(vec![target(1, 9000)]);
+        wire.run(Duration::from_secs(120), fits(1450));
+        assert_eq!(wire.shown().path_mtu, Some(1450));
+        wire.follow(vec![target(1, 1400)]);
+        wire.run(Duration::from_secs(5), fits(1450));
+        assert_eq!(wire.shown().path_mtu, Some(1400));
+    }
+
+    #[test]
+    fn an_outage_does_not_shrink_the_path() {
+        let mut wire = Wire::new(vec![target(1, 1500)]);
+        wire.run(Duration::from_secs(10), |_| true);
+        wire.run(Duration::from_secs(1500), |_| false);
+        wire.run(Duration::from_secs(10), |_| true);
+        assert_eq!(wire.shown().path_mtu, Some(1500));
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_neither_sent_nor_lost() {
+        let mut wire = Wire::new(vec![target(1, 1500)]);
+        while let Some(next) = wire.prober.next().filter(|next| *next < Duration::from_secs(10)) {
+            while let Some(transmit) = wire.prober.poll(next, &mut random(&mut wire.seed)) {
+                wire.prober.refused(&transmit, Refusal::Unable("no CAP_NET_RAW".to_owned()));
+            }
+        }
+        let shown = wire.shown();
+        assert_eq!((shown.echo.sent, shown.echo.lost), (0, 0));
+        assert_eq!(shown.echo.unable.as_deref(), Some("no CAP_NET_RAW"));
+    }
+
+    #[test]
+    fn gateways_that_went_are_told_and_forgotten() {
+        let mut wire = Wire::new(vec![target(1, 1500), target(2, 1500)]);
+        assert_eq!(wire.follow(vec![target(2, 1500)]), [(1.try_into().unwrap(), GATEWAY)]);
+        wire.run(Duration::from_secs(3), |one| {
+            assert_eq!(one.target.interface, 2.try_into().unwrap());
+            true
+        });
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn never_exceeds_its_rates_and_every_probe_is_accounted_for(
+            gateways in 1_u32..=64,
+            seed in any::<u64>(),
+            answered in any::<u64>(),
+        ) {
+            let mut wire = Wire::new((1..=gateways).map(|index| target(index, 1500)).collect());
+            wire.seed = seed;
+            wire.run(Duration::from_secs(20), |one| answered >> (one.token % 64) & 1 == 1);
+            let plan = Plan::default();
+            for pair in wire.sent.windows(2) {
+                prop_assert!(pair[1].0 >= pair[0].0 + plan.gap);
+            }
+            let mut last: BTreeMap<(IfIndex, u8), Duration> = BTreeMap::new();
+            for (at, one) in &wire.sent {
+                let kind = match one.request { Request::LinkLayer { .. } => 0, Request::Echo => 1, Request::Sized(_) => 2 };
+                if let Some(before) = last.insert((one.target.interface, kind), *at) {
+                    prop_assert!(*at >= before + plan.every);
+                }
+            }
+            for gateway in wire.prober.gateways.values() {
+                for series in &gateway.series {
+                    let open = u64::from(series.pending.is_some());
+                    let Probe { sent, lost, latency, .. } = &series.shown;
+                    prop_assert_eq!(*sent, lost + latency.count() + open);
+                    prop_assert!(*sent >= 10 || kindless(gateway, series));
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn strange_answers_and_clocks_do_no_harm(
+            events in proptest::collection::vec((0_u8..5, any::<u16>(), any::<u64>()), 0..200),
+        ) {
+            let mut prober = Prober::new(Plan::default());
+            let mut seed = 7;
+            for (what, number, token) in events {
+                let now = Duration::from_millis(token % 100_000);
+                let one = target(u32::from(number % 4) + 1, u32::from(number));
+                let (interface, gateway) = (one.interface, one.gateway);
+                match what {
+                    0 => drop(prober.follow(vec![one], now, &mut random(&mut seed))),
+                    1 => {
+                        if let Some(transmit) = prober.poll(now, &mut random(&mut seed)) {
+                            prober.answer(answer_to(&transmit), now);
+                        }
+                    }
+                    2 => prober.answer(Answer::Echo { interface, gateway, token }, now),
+                    3 => prober.answer(Answer::LinkLayer { interface, gateway, mac: None }, now),
+                    _ => {
+                        if let Some(transmit) = prober.poll(now, &mut random(&mut seed)) {
+                            prober.refused(&transmit, Refusal::TooBig);
+                        }
+                    }
+                }
+            }
+            for shown in prober.changed() {
+                prop_assert!(shown.echo.lost <= shown.echo.sent);
+            }
+        }
+    }
+
+    /// Sized probes stop once the path is known.
+    fn kindless(gateway: &Gateway, series: &Series) -> bool {
+        std::ptr::eq(series, &gateway.series[Kind::PathMtu as usize])
+    }
+}
