@@ -99,17 +99,22 @@ impl Snapshot {
     /// Takes in an event. A pure step: the same events give the same snapshot.
     pub fn apply(&mut self, event: Event) {
         match event {
-            Event::Links(links) => self.links = links.into_iter().map(|link| (link.index, link)).collect(),
+            Event::Links(links) => self.know_links(links),
             Event::Link(link) => {
-                self.links.insert(link.index, *link);
+                let link = match self.links.get(&link.index) {
+                    Some(before) => link.after(before),
+                    None => *link,
+                };
+                self.links.insert(link.index, link);
             }
             Event::LinkGone(index) => self.forget_link(index),
             Event::Routes(routes) => self.routes = routes,
             Event::Neighbours(all) => {
-                self.neighbours = all.into_iter().map(|one| ((one.interface, one.address), one)).collect();
+                let all = all.into_iter().map(|one| self.with_history(one));
+                self.neighbours = all.map(|one| ((one.interface, one.address), one)).collect();
             }
             Event::Neighbour(one) => {
-                self.neighbours.insert((one.interface, one.address), one);
+                self.neighbours.insert((one.interface, one.address), self.with_history(one));
             }
             Event::NeighbourGone(index, address) => {
                 self.neighbours.remove(&(index, address));
@@ -130,6 +135,28 @@ impl Snapshot {
             Event::Capabilities(report) => self.capabilities = report,
             Event::Missed { what } => *self.missed.entry(what).or_default() += 1,
             Event::Unobserved(time) => self.unobserved += time,
+        }
+    }
+
+    fn know_links(&mut self, links: Vec<Link>) {
+        let known = std::mem::take(&mut self.links);
+        self.links = links
+            .into_iter()
+            .map(|link| match known.get(&link.index) {
+                Some(before) => link.after(before),
+                // It may have been so for long: a dump does not tell since when.
+                None => Link { changed: None, ..link },
+            })
+            .map(|link| (link.index, link))
+            .collect();
+        self.neighbours.retain(|(interface, _), _| self.links.contains_key(interface));
+        self.gateways.retain(|(interface, _), _| self.links.contains_key(interface));
+    }
+
+    fn with_history(&self, neighbour: Neighbour) -> Neighbour {
+        match self.neighbours.get(&(neighbour.interface, neighbour.address)) {
+            Some(before) => neighbour.after(before),
+            None => neighbour,
         }
     }
 

@@ -1,6 +1,11 @@
 //! The kernel's own counters of this host.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+
+use super::address::IfIndex;
+use super::link::LinkCounters;
 
 /// Kernel counters outside the agent's datapath. What could not be read is `None`, never zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -11,6 +16,8 @@ pub struct HostCounters {
     pub softnet: Vec<Softnet>,
     /// Counters of `/proc/net/snmp`, `/proc/net/snmp6` and `/proc/net/netstat` as (table, name, value), such as ("Tcp", "RetransSegs", 7).
     pub snmp: Vec<SnmpCounter>,
+    /// The links' own counters, fresher than those of the snapshot.
+    pub links: BTreeMap<IfIndex, LinkCounters>,
 }
 
 /// Fill of the connection-tracking table.
