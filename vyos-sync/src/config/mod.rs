@@ -7,9 +7,11 @@ pub mod kind;
 pub mod parse;
 pub mod path;
 pub mod print;
+pub mod schema;
 pub mod tree;
 
 pub use diff::{Command, diff};
 pub use kind::{Kind, Kinds, Untyped};
 pub use path::ConfigPath;
+pub use schema::{Dialect, Schema, SchemaError};
 pub use tree::{Children, Leaf, Node, ShapeError, Tree, Values};

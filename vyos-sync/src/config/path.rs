@@ -57,6 +57,11 @@ impl ConfigPath {
         (&self.0[..self.0.len().saturating_sub(1)], self.name())
     }
 
+    /// The words with blanks between, unquoted, as the router's own messages have them.
+    pub(crate) fn join_blank(&self) -> String {
+        self.0.join(" ")
+    }
+
     /// The last word.
     pub fn name(&self) -> &str {
         self.0.last().map_or("", String::as_str)
