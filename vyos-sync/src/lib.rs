@@ -5,3 +5,4 @@ pub mod crd;
 pub mod gather;
 pub mod inputs;
 pub mod plan;
+pub mod vyos;

@@ -1,0 +1,148 @@
+//! Is the router what the change was meant to make it? Pure comparisons.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use ipnet::IpNet;
+
+use crate::config::{Command, ConfigPath, Kind, Kinds, Tree, diff};
+
+/// Where the running tree is not the expected one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// Inside what the change touched: the change is not what it was meant to be.
+    pub ours: BTreeSet<ConfigPath>,
+    /// Elsewhere: somebody else edited meanwhile.
+    pub foreign: BTreeSet<ConfigPath>,
+}
+
+/// Compares what should be with what is, apart from empty nodes, which the router keeps or drops as it likes.
+pub fn differences(expected: &Tree, running: &Tree, touched: &Touched, kinds: &impl Kinds) -> Differences {
+    let mut found = Differences::default();
+    for command in diff(expected, running, kinds) {
+        if is_only_a_shell(&command, expected, running, kinds) {
+            continue;
+        }
+        let place = match touched.overlaps(command.path()) {
+            true => &mut found.ours,
+            false => &mut found.foreign,
+        };
+        place.insert(command.path().clone());
+    }
+    found
+}
+
+fn is_only_a_shell(command: &Command, expected: &Tree, running: &Tree, kinds: &impl Kinds) -> bool {
+    let node = running.at(command.path()).or_else(|| expected.at(command.path()));
+    let counts = matches!(kinds.kind(command.path()), Some(Kind::Flag | Kind::Instance));
+    command.value().is_none() && !counts && node.is_some_and(is_hollow)
+}
+
+/// Nothing but branches all the way down.
+fn is_hollow(node: &crate::config::Node) -> bool {
+    node.children().is_some_and(|children| children.values().all(is_hollow))
+}
+
+/// The places that a list of commands touches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Touched(BTreeSet<ConfigPath>);
+
+impl Touched {
+    /// The paths of these commands.
+    pub fn by(commands: &[Command]) -> Self {
+        Self(commands.iter().map(|c| c.path().clone()).collect())
+    }
+
+    /// Whether the path lies in, or above, a touched place.
+    pub fn overlaps(&self, path: &ConfigPath) -> bool {
+        let inside = (1..=path.len()).any(|n| self.0.contains(&path[..n]));
+        // Paths below `path` sort right after it.
+        let above = || {
+            let next = self.0.range::<ConfigPath, _>(path.clone()..).next();
+            next.is_some_and(|p| p.is_within(path))
+        };
+        inside || above()
+    }
+}
+
+/// The commands that bring the touched places back to what they were, whatever is there now.
+pub fn inverse(running: &Tree, before: &Tree, touched: &Touched, kinds: &impl Kinds) -> Vec<Command> {
+    diff(running, before, kinds).into_iter().filter(|c| touched.overlaps(c.path())).collect()
+}
+
+/// The peers that were up and that this configuration still wants up.
+pub fn expected_sessions(before: &BTreeSet<IpAddr>, expected: &Tree) -> BTreeSet<IpAddr> {
+    before.iter().filter(|peer| is_wanted(**peer, expected)).copied().collect()
+}
+
+fn is_wanted(peer: IpAddr, tree: &Tree) -> bool {
+    let neighbor = tree.entries(&["protocols", "bgp", "neighbor"]).find(|(name, _)| {
+        // Spellings of IPv6 differ.
+        name.parse::<IpAddr>().is_ok_and(|address| address == peer)
+    });
+    match neighbor {
+        Some((_, node)) => node.child("shutdown").is_none(),
+        None => tree
+            .entries(&["protocols", "bgp", "listen", "range"])
+            .any(|(range, _)| range.parse::<IpNet>().is_ok_and(|net| net.contains(&peer))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Untyped, parse::set_lines};
+
+    fn tree(lines: &str) -> Tree {
+        set_lines(lines, &Untyped).unwrap()
+    }
+
+    fn commands(from: &str, to: &str) -> Vec<Command> {
+        diff(&tree(from), &tree(to), &Untyped)
+    }
+
+    const BEFORE: &str = "set protocols bgp neighbor 10.0.0.1 remote-as 65001\nset system host-name gw";
+    const AFTER: &str = "set protocols bgp neighbor 10.0.0.1 remote-as 65001\n\
+                         set protocols bgp neighbor 10.0.0.2 remote-as 65001\nset system host-name gw";
+
+    #[test]
+    fn ours_and_foreign_are_told_apart() {
+        let touched = Touched::by(&commands(BEFORE, AFTER));
+        let same = differences(&tree(AFTER), &tree(AFTER), &touched, &Untyped);
+        assert_eq!(same, Differences::default());
+        let partly = differences(&tree(AFTER), &tree(BEFORE), &touched, &Untyped);
+        assert_eq!(partly.ours.len(), 1);
+        assert!(partly.foreign.is_empty());
+        let edited = differences(&tree(AFTER), &tree(&AFTER.replace("gw", "other")), &touched, &Untyped);
+        assert!(edited.ours.is_empty());
+        assert_eq!(edited.foreign.len(), 1);
+    }
+
+    #[test]
+    fn hollow_nodes_do_not_count() {
+        let touched = Touched::by(&commands(BEFORE, ""));
+        let left = tree("set system host-name gw\nset protocols bgp neighbor");
+        let found = differences(&tree("set system host-name gw"), &left, &touched, &Untyped);
+        assert_eq!(found, Differences::default());
+    }
+
+    #[test]
+    fn the_inverse_leaves_foreign_edits_alone() {
+        let touched = Touched::by(&commands(BEFORE, AFTER));
+        let now = tree(&AFTER.replace("gw", "other"));
+        let undo = inverse(&now, &tree(BEFORE), &touched, &Untyped);
+        let text: Vec<String> = undo.iter().map(ToString::to_string).collect();
+        assert_eq!(text, ["delete protocols bgp neighbor 10.0.0.2"]);
+    }
+
+    #[test]
+    fn removed_and_shut_peers_need_not_stay_up() {
+        let before = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.9.0.1", "fd00::1"].map(|a| a.parse().unwrap()).into();
+        let after = tree(
+            "set protocols bgp neighbor 10.0.0.1 remote-as 1\nset protocols bgp neighbor 10.0.0.2 shutdown\n\
+             set protocols bgp listen range 10.9.0.0/24 peer-group G\n\
+             set protocols bgp neighbor fd00:0:0::1 remote-as 1",
+        );
+        let wanted = expected_sessions(&before, &after);
+        assert_eq!(wanted, ["10.0.0.1", "10.9.0.1", "fd00::1"].map(|a| a.parse().unwrap()).into());
+    }
+}
