@@ -69,7 +69,8 @@ pub fn batches(commands: &[Command], pace: Pace) -> Vec<Vec<Command>> {
 
 /// Upper bound of a command's bytes in a request body.
 fn size(command: &Command) -> usize {
-    let word = |w: &str| w.len() + w.bytes().filter(|b| *b < 0x20 || matches!(b, b'"' | b'\\')).count() * 5 + 3;
+    let word =
+        |w: &str| w.len() + w.bytes().filter(|b| *b < 0x20 || matches!(b, b'"' | b'\\')).count() * 5 + 3;
     40 + command.path().iter().map(|w| word(w)).sum::<usize>() + command.value().map_or(0, word)
 }
 

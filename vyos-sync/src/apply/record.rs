@@ -1,31 +1,11 @@
 //! The record of a change: written before anything is sent, and at every step. Holds no secret.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-/// How far a change came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Phase {
-    /// Written, nothing sent.
-    Planned,
-    /// The undo is being armed, or is.
-    Armed,
-    /// The commands are being sent, or were; the reply may be lost.
-    Sent,
-    /// The router runs it.
-    Committed,
-    /// The checks passed.
-    Verified,
-    /// Confirmed and saved.
-    Saved,
-    /// Undone, by us or by the router.
-    RolledBack,
-    /// Ended with nothing of it on the router: refused, or overtaken by a newer plan.
-    Ended,
-}
+use crate::crd::{ChangePhase, ChangeResult};
 
 /// What undoes a change by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
     /// The router's commit-confirm.
     Confirm,
@@ -34,7 +14,7 @@ pub enum Guard {
 }
 
 /// One change, as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Its name: unique, and in the order of time.
     pub name: String,
@@ -55,7 +35,9 @@ pub struct Record {
     /// When the router undoes it, unless confirmed before.
     pub deadline: Timestamp,
     /// How far it came.
-    pub phase: Phase,
+    pub phase: ChangePhase,
+    /// What became of it; nothing while it is under way.
+    pub result: Option<ChangeResult>,
     /// When it ended.
     pub ended: Option<Timestamp>,
     /// What happened, in plain words.
@@ -70,6 +52,11 @@ impl Record {
 
     /// Whether any of it may be on the router.
     pub fn may_be_live(&self) -> bool {
-        self.phase >= Phase::Sent
+        !matches!(self.phase, ChangePhase::Planned | ChangePhase::Armed | ChangePhase::RolledBack)
+    }
+
+    /// Whether something may be armed for it.
+    pub fn may_be_armed(&self) -> bool {
+        self.is_open() && self.phase != ChangePhase::Planned
     }
 }

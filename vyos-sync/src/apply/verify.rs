@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn removed_and_shut_peers_need_not_stay_up() {
-        let before = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.9.0.1", "fd00::1"].map(|a| a.parse().unwrap()).into();
+        let before =
+            ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.9.0.1", "fd00::1"].map(|a| a.parse().unwrap()).into();
         let after = tree(
             "set protocols bgp neighbor 10.0.0.1 remote-as 1\nset protocols bgp neighbor 10.0.0.2 shutdown\n\
              set protocols bgp listen range 10.9.0.0/24 peer-group G\n\

@@ -14,8 +14,9 @@ use super::{
     generation::{self, Generation, Release},
     key::{ApiKey, KeySource, Redactor},
     trust::{Trust, TrustError},
-    wire::{self, Edit},
+    wire,
 };
+use crate::config::Command;
 
 /// Where a router's API is and how it is trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,15 +159,21 @@ impl Client {
     }
 
     async fn has_background_operations(&self) -> bool {
-        self.send("/retrieve/background-operations", json!({}), self.timing.read, &Redactor::default()).await.is_ok()
+        self.send("/retrieve/background-operations", json!({}), self.timing.read, &Redactor::default())
+            .await
+            .is_ok()
     }
 
-    /// One `/configure` list: one commit. Gives the router's warnings. Secrets in the edits belong in `clean`.
+    /// One `/configure` list: one commit. Gives the router's warnings. Secrets in the commands belong in `clean`.
     ///
     /// # Errors
     /// [`ApiError`]; see [`ApiError::fate`] for what it says. Busy and closed paths were tried again already.
-    pub async fn configure(&self, edits: &[Edit], clean: &Redactor) -> Result<Option<String>, ApiError> {
-        self.commit(json!({"commands": edits}), clean).await
+    pub async fn configure(
+        &self,
+        commands: &[Command],
+        clean: &Redactor,
+    ) -> Result<Option<String>, ApiError> {
+        self.commit(json!({"commands": commands}), clean).await
     }
 
     /// The same, armed: the router undoes it after `minutes` unless confirmed. `false` when the router did not
@@ -174,8 +181,13 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::configure`].
-    pub async fn configure_armed(&self, edits: &[Edit], minutes: u16, clean: &Redactor) -> Result<bool, ApiError> {
-        let answer = self.commit(json!({"commands": edits, "confirm_time": minutes}), clean).await?;
+    pub async fn configure_armed(
+        &self,
+        commands: &[Command],
+        minutes: u16,
+        clean: &Redactor,
+    ) -> Result<bool, ApiError> {
+        let answer = self.commit(json!({"commands": commands, "confirm_time": minutes}), clean).await?;
         Ok(generation::is_armed(answer.as_deref()))
     }
 
@@ -245,7 +257,13 @@ impl Client {
     }
 
     /// One request, alone on the wire.
-    async fn send(&self, path: &str, request: Value, limit: Duration, clean: &Redactor) -> Result<Value, ApiError> {
+    async fn send(
+        &self,
+        path: &str,
+        request: Value,
+        limit: Duration,
+        clean: &Redactor,
+    ) -> Result<Value, ApiError> {
         let mut closed_until = self.gate.lock().await;
         let key = self.key.read().map_err(|e| ApiError::NoKey { why: e.to_string() })?;
         let clean = clean.with_key(&key);

@@ -98,7 +98,9 @@ impl ApiError {
             | Self::Untrusted { .. }
             | Self::NoKey { .. } => Fate::NotApplied,
             Self::Refused { .. } => Fate::PerhapsPartly,
-            Self::Internal { .. } | Self::Away { .. } | Self::NotVyos { .. } | Self::Lost { .. } => Fate::Unknown,
+            Self::Internal { .. } | Self::Away { .. } | Self::NotVyos { .. } | Self::Lost { .. } => {
+                Fate::Unknown
+            }
         }
     }
 

@@ -48,7 +48,10 @@ pub enum Generation {
 
 impl Generation {
     /// Judges the answer to `confirm` with nothing pending, and whether background operations exist.
-    pub(super) fn judge(confirm: Result<Option<String>, ApiError>, background: bool) -> Result<Self, ApiError> {
+    pub(super) fn judge(
+        confirm: Result<Option<String>, ApiError>,
+        background: bool,
+    ) -> Result<Self, ApiError> {
         match confirm {
             Ok(text) if text.as_deref().unwrap_or_default().contains("unimplemented") => Ok(Self::Vyconf),
             Ok(_) if background => Ok(Self::Background),
@@ -99,7 +102,10 @@ mod tests {
     #[test]
     fn generations() {
         let refused = |text: &str| Err(ApiError::Refused { text: text.into() });
-        assert_eq!(Generation::judge(refused("'confirm' is not a valid operation"), false), Ok(Generation::G0));
+        assert_eq!(
+            Generation::judge(refused("'confirm' is not a valid operation"), false),
+            Ok(Generation::G0)
+        );
         assert_eq!(Generation::judge(Ok(Some("No confirm pending".into())), false), Ok(Generation::Timed));
         assert_eq!(Generation::judge(Ok(None), true), Ok(Generation::Background));
         assert_eq!(Generation::judge(Ok(Some("unimplemented".into())), false), Ok(Generation::Vyconf));

@@ -115,10 +115,7 @@ mod tests {
     fn an_echoed_key_is_hidden() {
         let clean = Redactor::new(["s3cret".into(), "s3cret-long".into(), String::new()]);
         let echo = "{'input': {'op': 'confirm', 'key': 's3cret-long'}} &lt;b&gt; &amp;amp; s3cret";
-        assert_eq!(
-            clean.clean(echo),
-            "{'input': {'op': 'confirm', 'key': '[hidden]'}} <b> &amp; [hidden]"
-        );
+        assert_eq!(clean.clean(echo), "{'input': {'op': 'confirm', 'key': '[hidden]'}} <b> &amp; [hidden]");
     }
 
     #[test]

@@ -1,50 +1,11 @@
 //! Request bodies and answers as VyOS wants and gives them. No I/O here.
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
     error::ApiError,
     key::{ApiKey, Redactor},
 };
-
-/// What one edit does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verb {
-    /// Sets a node or a value.
-    Set,
-    /// Deletes a node or one value.
-    Delete,
-}
-
-/// One edit of a `/configure` list. The value, where there is one, is the path's last element.
-#[derive(Clone, PartialEq, Eq, Serialize)]
-pub struct Edit {
-    /// Set or delete.
-    pub op: Verb,
-    /// The path, the value last.
-    pub path: Vec<String>,
-}
-
-// Paths may end in a password, so only their length is ever printed.
-impl std::fmt::Debug for Edit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} a path of {} elements", self.op, self.path.len())
-    }
-}
-
-impl Edit {
-    /// Upper bound of this edit's bytes in a request body.
-    pub fn size(&self) -> usize {
-        // {"op":"delete","path":[]}, and two quotes and a comma an element; every byte may need an escape.
-        26 + self.path.iter().map(|e| e.len() + e.bytes().filter(|b| escaped(*b)).count() * 5 + 3).sum::<usize>()
-    }
-}
-
-fn escaped(byte: u8) -> bool {
-    byte < 0x20 || matches!(byte, b'"' | b'\\')
-}
 
 /// The JSON encoding is used for everything: smaller than a form, and the only one that takes `confirm`.
 pub(super) fn body(mut request: Value, key: &ApiKey) -> Value {
@@ -148,11 +109,5 @@ mod tests {
         assert_eq!(ApiError::Away { status: 504 }.fate(), Fate::Unknown);
         assert_eq!(ApiError::Lost { why: String::new() }.fate(), Fate::Unknown);
         assert_eq!(ApiError::Busy.fate(), Fate::NotApplied);
-    }
-
-    #[test]
-    fn sizes_bound_the_encoding() {
-        let edit = Edit { op: Verb::Delete, path: vec!["a\"\\\n".into(), "ü b".into()] };
-        assert!(edit.size() >= serde_json::to_string(&edit).unwrap().len());
     }
 }
