@@ -3,8 +3,11 @@
 pub mod apply;
 pub mod config;
 pub mod crd;
+pub mod export;
 pub mod gather;
 pub mod inputs;
 pub mod plan;
 pub mod secret;
+pub mod status;
+pub mod store;
 pub mod vyos;

@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(of_commands(&[command]), ["hunter2"]);
         let plain = set("protocols bgp neighbor 10.0.0.1 description", "password");
         assert_eq!(redacted(&plain), plain);
-        assert!(is_secret(&set("service https api keys id ctl key", "x").path().to_vec()));
+        assert!(is_secret(set("service https api keys id ctl key", "x").path()));
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub async fn resume<W: World + Sync>(
             let why = format!("the router undid it by itself: {}", record.message);
             (ChangePhase::RolledBack, ChangeResult::Failed, why)
         }
-        (_, _) => (record.phase, ChangeResult::Failed, "interrupted; a new plan takes its place".to_owned()),
+        (_, _) => (record.phase, ChangeResult::Unknown, "interrupted; a new plan takes its place".to_owned()),
     };
     record.phase = phase;
     record.result = Some(result);

@@ -125,7 +125,9 @@ impl<'w, W: World + Sync, K: Kinds + Sync> Armed<'w, W, K> {
             (true, Fault::Refused(why)) => {
                 Err(self.0.dropped(ChangeResult::Failed, Failure::Refused(why.clone())).await)
             }
-            (true, _) => Err(self.0.dropped(ChangeResult::Failed, Failure::NotSent(fault.to_string())).await),
+            (true, _) => {
+                Err(self.0.dropped(ChangeResult::Unknown, Failure::NotSent(fault.to_string())).await)
+            }
             (false, Fault::Refused(why)) => Err(self.0.undo(Failure::Refused(why.clone())).await),
             (false, _) => {
                 Err(self.0.undo(Failure::RolledBack(format!("only a part of it was live: {fault}"))).await)
@@ -217,8 +219,12 @@ impl<W: World + Sync, K: Kinds + Sync> Course<'_, W, K> {
                 ))
             }
             Err(fault) => {
-                let _ = disarm(self.world, Guard::Reboot).await;
-                Err(fault.to_string())
+                // The answer may be lost and the reboot set all the same.
+                let cancelled = disarm(self.world, Guard::Reboot).await;
+                Err(cancelled.map_or_else(
+                    |e| format!("{fault} (and the reboot could not be cancelled: {e})"),
+                    |()| fault.to_string(),
+                ))
             }
         }
     }
@@ -240,15 +246,17 @@ impl<W: World + Sync, K: Kinds + Sync> Course<'_, W, K> {
     /// Reads the tree; where a commit may still be running, until two reads agree.
     async fn steady_tree(&self, known_ended: bool) -> Result<Tree, Fault> {
         let mut last = self.reachable_tree().await?;
-        while !known_ended {
+        if known_ended {
+            return Ok(last);
+        }
+        loop {
             self.world.sleep(LOOK).await;
             let now = self.reachable_tree().await?;
             if now == last {
-                break;
+                return Ok(now);
             }
             last = now;
         }
-        Ok(last)
     }
 
     /// Reads the tree, trying until the router's own undo comes near.

@@ -65,12 +65,12 @@ impl Touched {
 }
 
 /// The commands that bring the touched places back to what they were, whatever is there now.
-pub fn inverse(running: &Tree, before: &Tree, touched: &Touched, kinds: &impl Kinds) -> Vec<Command> {
+pub(super) fn inverse(running: &Tree, before: &Tree, touched: &Touched, kinds: &impl Kinds) -> Vec<Command> {
     diff(running, before, kinds).into_iter().filter(|c| touched.overlaps(c.path())).collect()
 }
 
 /// The peers that were up and that this configuration still wants up.
-pub fn expected_sessions(before: &BTreeSet<IpAddr>, expected: &Tree) -> BTreeSet<IpAddr> {
+pub(super) fn expected_sessions(before: &BTreeSet<IpAddr>, expected: &Tree) -> BTreeSet<IpAddr> {
     before.iter().filter(|peer| is_wanted(**peer, expected)).copied().collect()
 }
 
@@ -90,19 +90,27 @@ fn is_wanted(peer: IpAddr, tree: &Tree) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Untyped, parse::set_lines};
+    use crate::config::Untyped;
 
     fn tree(lines: &str) -> Tree {
-        set_lines(lines, &Untyped).unwrap()
+        let mut tree = Tree::new();
+        for line in lines.lines() {
+            match line.rsplit_once(' ') {
+                Some((path, "-")) => tree.set_flag(&path.parse().unwrap()).unwrap(),
+                Some((path, value)) => tree.add(&path.parse().unwrap(), value).unwrap(),
+                None => panic!("no value"),
+            }
+        }
+        tree
     }
 
     fn commands(from: &str, to: &str) -> Vec<Command> {
         diff(&tree(from), &tree(to), &Untyped)
     }
 
-    const BEFORE: &str = "set protocols bgp neighbor 10.0.0.1 remote-as 65001\nset system host-name gw";
-    const AFTER: &str = "set protocols bgp neighbor 10.0.0.1 remote-as 65001\n\
-                         set protocols bgp neighbor 10.0.0.2 remote-as 65001\nset system host-name gw";
+    const BEFORE: &str = "protocols bgp neighbor 10.0.0.1 remote-as 65001\nsystem host-name gw";
+    const AFTER: &str = "protocols bgp neighbor 10.0.0.1 remote-as 65001\n\
+                         protocols bgp neighbor 10.0.0.2 remote-as 65001\nsystem host-name gw";
 
     #[test]
     fn ours_and_foreign_are_told_apart() {
@@ -120,8 +128,8 @@ mod tests {
     #[test]
     fn hollow_nodes_do_not_count() {
         let touched = Touched::by(&commands(BEFORE, ""));
-        let left = tree("set system host-name gw\nset protocols bgp neighbor");
-        let found = differences(&tree("set system host-name gw"), &left, &touched, &Untyped);
+        let left = tree("system host-name gw\nprotocols bgp neighbor -");
+        let found = differences(&tree("system host-name gw"), &left, &touched, &Untyped);
         assert_eq!(found, Differences::default());
     }
 
@@ -139,9 +147,9 @@ mod tests {
         let before =
             ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.9.0.1", "fd00::1"].map(|a| a.parse().unwrap()).into();
         let after = tree(
-            "set protocols bgp neighbor 10.0.0.1 remote-as 1\nset protocols bgp neighbor 10.0.0.2 shutdown\n\
-             set protocols bgp listen range 10.9.0.0/24 peer-group G\n\
-             set protocols bgp neighbor fd00:0:0::1 remote-as 1",
+            "protocols bgp neighbor 10.0.0.1 remote-as 1\nprotocols bgp neighbor 10.0.0.2 shutdown -\n\
+             protocols bgp listen range 10.9.0.0/24 peer-group G\n\
+             protocols bgp neighbor fd00:0:0::1 remote-as 1",
         );
         let wanted = expected_sessions(&before, &after);
         assert_eq!(wanted, ["10.0.0.1", "10.9.0.1", "fd00::1"].map(|a| a.parse().unwrap()).into());
