@@ -7,6 +7,7 @@ pub mod kind;
 pub mod parse;
 pub mod path;
 pub mod print;
+pub mod rules;
 pub mod schema;
 pub mod tree;
 

@@ -59,7 +59,7 @@ enum Constraint {
 
 pub(super) fn read(text: &[u8]) -> Result<Schema, FileError> {
     let file: File = serde_json::from_slice(text)?;
-    Ok(Schema { release: file.release, roots: rules(file.tree) })
+    Ok(Schema { release: file.release, roots: rules(file.tree), complete: true })
 }
 
 fn rules(entries: BTreeMap<String, Entry>) -> BTreeMap<String, Rule> {

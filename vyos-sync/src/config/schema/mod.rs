@@ -36,6 +36,8 @@ pub enum Dialect {
 pub struct Schema {
     release: String,
     roots: BTreeMap<String, Rule>,
+    /// Whether what it does not know does not exist.
+    complete: bool,
 }
 
 /// One node of a schema.
@@ -163,6 +165,11 @@ impl Schema {
     /// The release that it is of.
     pub fn release(&self) -> &str {
         &self.release
+    }
+
+    /// Whether it can say of this path that it does not exist: always for a full schema, else in what it models.
+    pub fn covers(&self, path: &[String]) -> bool {
+        self.complete || self.rule(&path[..path.len().min(2)]).is_some()
     }
 
     /// The nodes at the top.

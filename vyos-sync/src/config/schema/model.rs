@@ -29,7 +29,7 @@ struct Reader<'a> {
 
 fn read(text: &str, dialect: Dialect) -> Schema {
     let reader = Reader { dialect, groups: groups(text) };
-    Schema { release: dialect.to_string(), roots: reader.group("tree") }
+    Schema { release: dialect.to_string(), roots: reader.group("tree"), complete: false }
 }
 
 fn groups(text: &str) -> BTreeMap<&str, Vec<Line<'_>>> {
