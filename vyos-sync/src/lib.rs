@@ -6,6 +6,7 @@ pub mod crd;
 pub mod export;
 pub mod gather;
 pub mod inputs;
+pub mod intent;
 pub mod plan;
 pub mod secret;
 pub mod status;

@@ -31,6 +31,10 @@ use std::collections::BTreeMap;
 pub struct RouterNetworkSpec {
     /// The router.
     pub router_ref: RouterRef,
+    /// Words for people, shown in the router's descriptions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 190))]
+    pub description: Option<String>,
     /// The VLAN id. May be left to `harvesterRef`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4094))]

@@ -32,6 +32,10 @@ use serde::{Deserialize, Serialize};
 pub struct BGPPeeringSpec {
     /// The router.
     pub router_ref: RouterRef,
+    /// Words for people, shown in the router's descriptions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 190))]
+    pub description: Option<String>,
     /// Cluster API name of the peer cluster; `local` is the cluster that holds the Router.
     #[serde(default = "local_cluster")]
     pub cluster: String,

@@ -30,6 +30,10 @@ use serde::{Deserialize, Serialize};
 pub struct PortPublicationSpec {
     /// The router.
     pub router_ref: RouterRef,
+    /// Words for people, shown in the router's descriptions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 190))]
+    pub description: Option<String>,
     /// The Service; it needs an address in `status.loadBalancer`.
     pub service_ref: ServiceRef,
     /// The interface that outside traffic comes in by.
