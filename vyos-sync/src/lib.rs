@@ -8,6 +8,7 @@ pub mod gather;
 pub mod inputs;
 pub mod intent;
 pub mod plan;
+pub mod render;
 pub mod secret;
 pub mod status;
 pub mod store;

@@ -2,6 +2,7 @@
 
 use super::refs::{IntentStatus, RouterRef};
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Raw configuration inside one subtree. For cluster administrators: it is checked against the schema, but no grant
@@ -30,6 +31,16 @@ pub struct RouterConfigSpec {
     /// The subtree that the object owns, as words: `[protocols, static, route, 0.0.0.0/0]`.
     #[x_kube(validation = Rule::new("self.size() >= 2").message("a subtree has at least two words"))]
     pub subtree: Vec<String>,
-    /// What is set below the subtree; each entry is the words after it, the value last.
-    pub set: Vec<Vec<String>>,
+    /// What is set in the subtree. The subtree holds this and nothing else.
+    pub set: Vec<RawSetting>,
+}
+
+/// One statement inside the subtree.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct RawSetting {
+    /// The words below the subtree, without the value: `[next-hop, 192.0.2.1]`.
+    pub path: Vec<String>,
+    /// The value of a leaf; absent for a node without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
 }

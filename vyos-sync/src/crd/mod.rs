@@ -18,7 +18,7 @@ mod refs;
 mod router;
 
 pub use change::{ChangePhase, ChangeResult, RouterChange, RouterChangeSpec, RouterChangeStatus};
-pub use config::{RouterConfig, RouterConfigSpec};
+pub use config::{RawSetting, RouterConfig, RouterConfigSpec};
 pub use grant::{GrantSubjects, PublicPorts, RouterGrant, RouterGrantSpec};
 pub use network::{
     AddressRange, Dhcp, Dhcp6Server, DhcpServer, DnsForwarding, Nat66, NatOneToOne, NetworkSubnet, Parent,

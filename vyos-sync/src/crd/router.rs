@@ -203,22 +203,25 @@ pub enum DeadMan {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleRanges {
-    /// `nat source rule`, by default 40000-49999.
+    /// Source NAT rules for traffic that stays as it is, by default 10000-19999.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nat_source: Option<RuleRange>,
-    /// `nat destination rule`, by default 40000-49999.
+    pub exclude: Option<RuleRange>,
+    /// Destination NAT rules, by default 20000-29999.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nat_destination: Option<RuleRange>,
-    /// `nat static rule`, by default 40000-49999.
+    pub dnat: Option<RuleRange>,
+    /// Source NAT rules for hairpin traffic, by default 30000-39999.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nat_static: Option<RuleRange>,
-    /// `nat66 source rule`, by default 40000-49999.
+    pub hairpin: Option<RuleRange>,
+    /// Source NAT rules of networks, by default 40000-49999.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nat66_source: Option<RuleRange>,
-    /// `nat66 destination rule`, by default 40000-49999.
+    pub snat: Option<RuleRange>,
+    /// Rules of `nat static`, by default 40000-49999.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nat66_destination: Option<RuleRange>,
-    /// `service dhcp-server ... subnet-id` and its DHCPv6 twin (1.5), by default 40000-49999.
+    pub one_to_one: Option<RuleRange>,
+    /// Rules of `nat66 source`, by default 40000-49999.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat66: Option<RuleRange>,
+    /// `subnet-id` of the DHCP servers of 1.5, by default 40000-49999.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dhcp_subnet: Option<RuleRange>,
 }

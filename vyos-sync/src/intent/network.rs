@@ -254,12 +254,21 @@ fn parent(spec: &crd::Parent, field: &str, findings: &mut Findings<'_>) -> Optio
 
 /// A name that fits its sort, so that it is found under the right word of `interfaces`.
 fn of_kind(kind: ParentKind, name: Interface) -> Result<Interface, values::Invalid> {
-    let prefixes: &[&str] = match kind {
-        ParentKind::Ethernet => &["eth", "lan", "en"],
-        ParentKind::Bonding => &["bond"],
-        ParentKind::Bridge => &["br"],
+    let numbered = |prefixes: &[&str]| {
+        prefixes.iter().any(|prefix| {
+            name.strip_prefix(prefix)
+                .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+        })
     };
-    if prefixes.iter().any(|prefix| name.starts_with(prefix)) && !name.contains('.') {
+    let fits = match kind {
+        ParentKind::Ethernet => {
+            let by_slot = ["eno", "ens", "enp", "enx"].iter().any(|prefix| name.starts_with(prefix));
+            numbered(&["eth", "lan"]) || by_slot && !name.contains('.')
+        }
+        ParentKind::Bonding => numbered(&["bond"]),
+        ParentKind::Bridge => numbered(&["br"]),
+    };
+    if fits {
         return Ok(name);
     }
     let wanted = match kind {

@@ -3,7 +3,7 @@
 use super::owner_of;
 use super::problem::{Findings, Problem};
 use crate::config::ConfigPath;
-use crate::crd::RouterSpec;
+use crate::crd::{RawSetting, RouterSpec};
 use crate::inputs::{Inputs, Object, ObjectId};
 use crate::plan::Owner;
 
@@ -16,8 +16,8 @@ pub struct Raw {
     pub owner: Owner,
     /// The subtree.
     pub subtree: ConfigPath,
-    /// Words below it, the value last.
-    pub set: Vec<Vec<String>>,
+    /// What is set in it.
+    pub set: Vec<RawSetting>,
 }
 
 pub(super) fn raw(inputs: &Inputs, router: &Object<RouterSpec>, problems: &mut Vec<Problem>) -> Vec<Raw> {
@@ -38,10 +38,11 @@ pub(super) fn raw(inputs: &Inputs, router: &Object<RouterSpec>, problems: &mut V
                 "own less of the configuration",
             );
         }
-        for (at, words) in spec.set.iter().enumerate() {
-            if words.is_empty() || words.iter().any(|word| word.is_empty() || !plain(word)) {
-                let what = "an entry is empty, or has a quote or a line break in it";
-                findings.refuse(&format!("spec.set[{at}]"), what, "VyOS cannot hold such values");
+        for (at, setting) in spec.set.iter().enumerate() {
+            let mut words = setting.path.iter().chain(&setting.value);
+            if setting.path.is_empty() || words.any(|word| word.is_empty() || !plain(word)) {
+                let what = "the path is empty, or a word is empty or has a quote or a line break in it";
+                findings.refuse(&format!("spec.set[{at}]"), what, "VyOS cannot hold such words");
             }
         }
         if let Some(path) = &path {
