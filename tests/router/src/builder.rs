@@ -3,20 +3,21 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use vyos_sync::config::schema::{FileError, Schema};
 use vyos_sync::config::{Command, Tree, parse};
 
 use crate::fault::{Fault, Faults};
 use crate::http::server::app;
 use crate::http::tls::{Identity, IdentityError, Link, Validity, WireListener};
 use crate::machine::{Entry, Machine, Settings};
-use crate::model::Model;
+use crate::model::{Extent, Model};
 use crate::release::{Generation, Release};
 
 /// What the router is to be. Every setting has a default that suits a test.
@@ -28,6 +29,7 @@ pub struct Builder {
     validity: Validity,
     transport: Transport,
     configuration: Option<Tree>,
+    schema: Option<PathBuf>,
     faults: Vec<Fault>,
     control: Option<crate::control::Place>,
 }
@@ -52,13 +54,21 @@ pub enum SpawnError {
     /// No certificate.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The configuration file could not be read.
-    #[error("cannot read the configuration file {file}")]
+    /// A file could not be read.
+    #[error("cannot read {file}")]
     Read {
         /// Which.
         file: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// The schema file is not one.
+    #[error("the schema file {file} cannot be used")]
+    Schema {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        source: FileError,
     },
     /// The configuration file is not one.
     #[error("the configuration file {file} is not a config.boot")]
@@ -101,6 +111,7 @@ impl Default for Builder {
             validity: Validity::Good,
             transport: Transport::Tls,
             configuration: None,
+            schema: None,
             faults: Vec::new(),
             control: None,
         }
@@ -147,6 +158,13 @@ impl Builder {
     #[must_use]
     pub fn config_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.settings.config_file = Some(file.into());
+        self
+    }
+
+    /// A full schema file (the format that `vyos-sync schema` writes) in place of the built-in model.
+    #[must_use]
+    pub fn schema_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.schema = Some(file.into());
         self
     }
 
@@ -233,6 +251,7 @@ impl Builder {
     /// When an address is taken or the configuration file cannot be used.
     pub async fn spawn(self) -> Result<Router, SpawnError> {
         let tree = self.boot_configuration()?;
+        let model = self.model()?;
         let listener = bind(self.listen).await?;
         let address = listener.local_addr().unwrap_or(self.listen);
         let identity = match self.transport {
@@ -240,8 +259,7 @@ impl Builder {
             Transport::Plain => None,
         };
         let key = self.settings.key.clone();
-        let machine =
-            Machine::new(self.settings, Model::default(), Faults::new(self.faults), tree.clone(), None);
+        let machine = Machine::new(self.settings, model, Faults::new(self.faults), tree.clone(), None);
         machine.reprogram(&tree).await;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         serve(&machine, listener, identity.as_ref(), &stop, &tasks)
@@ -259,17 +277,32 @@ impl Builder {
         let Some(file) = self.settings.config_file.as_ref().filter(|file| file.exists()) else {
             return Ok(self.configuration.clone().unwrap_or_default());
         };
-        let text = std::fs::read_to_string(file)
-            .map_err(|source| SpawnError::Read { file: file.clone(), source })?;
-        let boot =
-            parse::boot(&text).map_err(|source| SpawnError::Parse { file: file.clone(), source })?;
+        let text = read(file)?;
+        let boot = parse::boot(&text).map_err(|source| SpawnError::Parse { file: file.clone(), source })?;
         Ok(boot.tree)
+    }
+
+    fn model(&self) -> Result<Model, SpawnError> {
+        let Some(file) = &self.schema else {
+            return Ok(Model::new(
+                Schema::built_in(self.settings.release.dialect()).clone(),
+                Extent::Managed,
+            ));
+        };
+        let schema = Schema::from_json(read(file)?.as_bytes());
+        schema
+            .map(|schema| Model::new(schema, Extent::Whole))
+            .map_err(|source| SpawnError::Schema { file: file.clone(), source })
     }
 
     fn certificate_names(&self, address: SocketAddr) -> Vec<String> {
         let own = ["localhost".to_owned(), "vyos".to_owned(), address.ip().to_string()];
         own.into_iter().chain(self.names.clone()).collect()
     }
+}
+
+fn read(file: &Path) -> Result<String, SpawnError> {
+    std::fs::read_to_string(file).map_err(|source| SpawnError::Read { file: file.to_owned(), source })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, SpawnError> {

@@ -85,7 +85,9 @@ async fn state(State(machine): State<Arc<Machine>>) -> Json<Value> {
 
 async fn journal(State(machine): State<Arc<Machine>>) -> Json<Value> {
     let entries = machine.journal();
-    Json(entries.iter().map(|e| json!({"endpoint": e.endpoint, "call": e.call, "status": e.status})).collect())
+    Json(
+        entries.iter().map(|e| json!({"endpoint": e.endpoint, "call": e.call, "status": e.status})).collect(),
+    )
 }
 
 async fn running(State(machine): State<Arc<Machine>>) -> String {
@@ -97,7 +99,8 @@ async fn faults(State(machine): State<Arc<Machine>>) -> String {
 }
 
 async fn add_faults(State(machine): State<Arc<Machine>>, body: String) -> (StatusCode, String) {
-    let parsed: Result<Vec<Fault>, _> = body.split([',', '\n']).map(str::trim).filter(|w| !w.is_empty()).map(str::parse).collect();
+    let parsed: Result<Vec<Fault>, _> =
+        body.split([',', '\n']).map(str::trim).filter(|w| !w.is_empty()).map(str::parse).collect();
     match parsed {
         Ok(faults) => {
             faults.into_iter().for_each(|fault| machine.faults().add(fault));

@@ -29,6 +29,9 @@ struct Args {
     /// The saved configuration (config.boot): read at start if it is there, written by save.
     #[arg(long)]
     config: Option<PathBuf>,
+    /// A full schema file in place of the built-in model.
+    #[arg(long)]
+    schema: Option<PathBuf>,
     /// A way to misbehave: KIND or KIND=TIMES; may be given several times, or as a list with commas.
     #[arg(long, value_delimiter = ',')]
     fault: Vec<Fault>,
@@ -99,6 +102,9 @@ fn builder(args: Args) -> anyhow::Result<vyos_router::Builder> {
         .boot_time(std::time::Duration::from_millis(args.boot_ms));
     if let Some(file) = args.config {
         builder = builder.config_file(file);
+    }
+    if let Some(file) = args.schema {
+        builder = builder.schema_file(file);
     }
     if args.plain_http {
         builder = builder.plain_http();

@@ -1,8 +1,9 @@
 //! Which paths and values this router accepts, and in what words it refuses the others.
 
-use vyos_sync::config::{ConfigPath, Kind, Kinds};
+use vyos_sync::config::schema::Schema;
+use vyos_sync::config::{ConfigPath, Kind, Kinds, Leaf};
 
-use crate::http::call::Op;
+use crate::http::call::{Op, Verb};
 
 /// A change with its value told apart from its path.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,14 +13,65 @@ pub(crate) struct Resolved {
 }
 
 /// The configuration tree that the release knows.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Model {}
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    schema: Schema,
+    extent: Extent,
+}
+
+/// How much of the real tree a schema holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of it: what it does not know does not exist.
+    Whole,
+    /// The subtrees that vyos-sync manages.
+    Managed,
+}
+
+/// Leaves outside the built-in model that take several values, by their last word.
+const MULTI: [&str; 6] = ["address", "name-server", "listen-address", "allow-from", "network", "server"];
+
+/// The top of the real tree: what is not below one of these does not exist, whatever the model knows.
+const ROOTS: [&str; 17] = [
+    "cluster",
+    "container",
+    "firewall",
+    "high-availability",
+    "interfaces",
+    "load-balancing",
+    "nat",
+    "nat64",
+    "nat66",
+    "pki",
+    "policy",
+    "protocols",
+    "qos",
+    "service",
+    "system",
+    "vpn",
+    "vrf",
+];
 
 impl Model {
-    /// Tells value from path and checks both.
+    pub(crate) fn new(schema: Schema, extent: Extent) -> Self {
+        Self { schema, extent }
+    }
+
+    /// Whether the schema can say of this path that it does not exist.
+    fn covers(&self, path: &[String]) -> bool {
+        self.extent == Extent::Whole || self.schema.rule(&path[..path.len().min(2)]).is_some()
+    }
+
+    /// Tells value from path and checks both. A delete needs no right value: what is not there cannot be deleted.
     pub(crate) fn resolve(&self, op: &Op) -> Result<Resolved, String> {
-        let path = ConfigPath::try_from(op.words.clone()).map_err(|_| invalid(&op.words))?;
-        Ok(Resolved { path, value: op.value.clone() })
+        if !self.covers(&op.words) {
+            return self.unmodelled(op);
+        }
+        match self.schema.resolve(&op.words, op.value.as_deref()) {
+            Ok(Leaf { path, value }) => Ok(Resolved { path, value }),
+            Err(_) if op.verb == Verb::Delete && self.schema.kind(&op.words).is_some() => self.whole(op),
+            Err(error) => Err(error.router_text()),
+        }
     }
 
     /// The node that an op is about, whether it is right or not.
@@ -29,18 +81,32 @@ impl Model {
 
     /// Whether the release has such a node at all.
     pub(crate) fn knows(&self, words: &[String]) -> bool {
-        !words.is_empty()
+        self.kind(words).is_some() || (!self.covers(words) && is_rooted(words))
+    }
+
+    /// Outside the built-in model nothing is checked but the first word; a value must come in its own field.
+    fn unmodelled(&self, op: &Op) -> Result<Resolved, String> {
+        if is_rooted(&op.words) { self.whole(op) } else { Err(invalid(&op.words)) }
+    }
+
+    fn whole(&self, op: &Op) -> Result<Resolved, String> {
+        let path = ConfigPath::try_from(op.words.clone()).map_err(|_| invalid(&op.words))?;
+        Ok(Resolved { path, value: op.value.clone() })
     }
 }
 
 impl Kinds for Model {
     fn kind(&self, path: &[String]) -> Option<Kind> {
-        const MULTI: [&str; 8] = [
-            "address", "name-server", "listen-address", "allow-from", "inet", "network", "listen-interface", "server",
-        ];
+        if self.covers(path) {
+            return self.schema.kind(path);
+        }
         let last = path.last()?.as_str();
-        if MULTI.contains(&last) { Some(Kind::Multi) } else { Some(Kind::Leaf) }
+        Some(if MULTI.contains(&last) { Kind::Multi } else { Kind::Leaf })
     }
+}
+
+fn is_rooted(words: &[String]) -> bool {
+    words.first().is_some_and(|first| ROOTS.contains(&first.as_str()))
 }
 
 fn invalid(words: &[String]) -> String {

@@ -45,8 +45,8 @@ impl Owner {
     /// The owner of the node at this path.
     pub(crate) fn of(path: &[String]) -> Self {
         let known = OWNERS.iter().find(|(_, pattern)| matches(pattern, path));
-        let (priority, length) =
-            known.map_or((999, path.len().min(2)), |(priority, pattern)| (*priority, pattern.split(' ').count()));
+        let (priority, length) = known
+            .map_or((999, path.len().min(2)), |(priority, pattern)| (*priority, pattern.split(' ').count()));
         Self { priority, path: path[..length].to_vec() }
     }
 
@@ -88,7 +88,8 @@ mod tests {
     #[test]
     fn scripts_run_by_priority_and_deletions_first_in_reverse() {
         let running = tree(&["nat source rule 1", "protocols bgp neighbor a"]);
-        let proposed = tree(&["interfaces ethernet eth1 vif 2", "policy prefix-list p", "service dhcp-server x"]);
+        let proposed =
+            tree(&["interfaces ethernet eth1 vif 2", "policy prefix-list p", "service dhcp-server x"]);
         let labels: Vec<_> = changed(&running, &proposed).iter().map(Owner::label).collect();
         let wanted = ["protocols bgp", "nat", "policy", "interfaces ethernet eth1", "service dhcp-server"];
         assert_eq!(labels, wanted);

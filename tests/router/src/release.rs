@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use vyos_sync::config::schema::Dialect;
+
 /// A release of VyOS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
@@ -33,6 +35,16 @@ pub enum Generation {
 pub struct UnknownWord {
     given: String,
     known: &'static str,
+}
+
+impl Release {
+    /// The syntax that it speaks.
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::V1_4 => Dialect::V1_4,
+            Self::V1_5 => Dialect::V1_5,
+        }
+    }
 }
 
 impl Generation {

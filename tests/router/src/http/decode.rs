@@ -50,7 +50,9 @@ fn form(endpoint: Endpoint, data: Option<String>, key: Option<String>) -> Result
     let body = match parsed {
         Value::Object(fields) => fields,
         Value::Array(commands) => Map::from_iter([("commands".to_owned(), Value::Array(commands))]),
-        other => return Err(Refusal::bad(format!("Malformed command '{}': must be JSON of dict", repr(&other)))),
+        other => {
+            return Err(Refusal::bad(format!("Malformed command '{}': must be JSON of dict", repr(&other))));
+        }
     };
     match body.get("commands") {
         Some(Value::Array(commands)) => {
@@ -117,7 +119,12 @@ fn json(endpoint: Endpoint, bytes: &[u8]) -> Result<Decoded, Refusal> {
     }
     let parsed: Value = serde_json::from_slice(bytes).map_err(|e| {
         let at = e.column().saturating_sub(1).to_string();
-        Refusal::bad(pydantic("json_invalid", &["body", &at], "JSON decode error", &Value::Object(Map::new())))
+        Refusal::bad(pydantic(
+            "json_invalid",
+            &["body", &at],
+            "JSON decode error",
+            &Value::Object(Map::new()),
+        ))
     })?;
     let Value::Object(body) = parsed else {
         let kind = "model_attributes_type";
@@ -180,7 +187,8 @@ fn check_words(place: &[&str], fields: &Map<String, Value>) -> Result<(), Refusa
 
 /// Where Python's JSON parser stopped: it counts columns from 1 and characters from 0.
 fn place(text: &str, error: &serde_json::Error) -> String {
-    let before: usize = text.lines().take(error.line().saturating_sub(1)).map(|l| l.chars().count() + 1).sum();
+    let before: usize =
+        text.lines().take(error.line().saturating_sub(1)).map(|l| l.chars().count() + 1).sum();
     let end = error.is_eof();
     let column = if end { text.chars().count() - before + 1 } else { error.column().max(1) };
     format!("line {} column {column} (char {})", error.line(), before + column - 1)

@@ -21,8 +21,7 @@ pub(crate) fn repr(value: &Value) -> String {
 /// One error of pydantic as the server prints it: with the input, which may hold the key.
 pub(crate) fn pydantic(kind: &str, place: &[&str], message: &str, input: &Value) -> String {
     let place: Vec<_> = place.iter().map(|word| place_word(word)).collect();
-    let place =
-        if place.len() == 1 { format!("({},)", place[0]) } else { format!("({})", place.join(", ")) };
+    let place = if place.len() == 1 { format!("({},)", place[0]) } else { format!("({})", place.join(", ")) };
     format!(
         "{{'type': '{kind}', 'loc': {place}, 'msg': '{message}', 'input': {}, \
          'url': 'https://errors.pydantic.dev/2.7/v/{kind}'}}",

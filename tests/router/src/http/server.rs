@@ -15,8 +15,19 @@ use crate::machine::{Answer, Machine};
 
 /// The paths that nginx passes on.
 const PREFIXES: [&str; 13] = [
-    "/retrieve", "/configure", "/config-file", "/image", "/import-pki", "/container-image", "/generate", "/show",
-    "/reset", "/reboot", "/poweroff", "/graphql", "/docs",
+    "/retrieve",
+    "/configure",
+    "/config-file",
+    "/image",
+    "/import-pki",
+    "/container-image",
+    "/generate",
+    "/show",
+    "/reset",
+    "/reboot",
+    "/poweroff",
+    "/graphql",
+    "/docs",
 ];
 
 /// All of the router's HTTP.

@@ -65,6 +65,8 @@ impl Machine {
                 .cloned()
                 .ok_or_else(|| Refusal::bad(format!("Can not open config file \"{name}\"\n")))?,
         };
-        parse::boot(&text).map(|boot| boot.tree).map_err(|e| Refusal::bad(format!("Failed to parse config file: {e}\n")))
+        parse::boot(&text)
+            .map(|boot| boot.tree)
+            .map_err(|e| Refusal::bad(format!("Failed to parse config file: {e}\n")))
     }
 }

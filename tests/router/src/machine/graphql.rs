@@ -10,8 +10,11 @@ impl Machine {
     pub(crate) async fn graphql(&self, body: &[u8]) -> Answer {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let query = body["query"].as_str().unwrap_or("");
-        let operation: String =
-            query.trim_start_matches("query").chars().filter(|c| c.is_alphanumeric() || "({".contains(*c)).collect();
+        let operation: String = query
+            .trim_start_matches("query")
+            .chars()
+            .filter(|c| c.is_alphanumeric() || "({".contains(*c))
+            .collect();
         let operation = operation.trim_start_matches('{').split(['(', '{']).next().unwrap_or("").to_owned();
         let key = query.split_once("key:").and_then(|(_, rest)| rest.split('"').nth(1)).unwrap_or("");
         let (success, errors) = if !self.knows_key(key) {
@@ -42,9 +45,11 @@ impl Machine {
 /// The server turns every key into snake case, addresses among them.
 fn snake(value: &Value) -> Value {
     match value {
-        Value::Object(fields) => {
-            fields.iter().map(|(name, value)| (snake_word(name), snake(value))).collect::<serde_json::Map<_, _>>().into()
-        }
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| (snake_word(name), snake(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
         Value::Array(items) => items.iter().map(snake).collect(),
         other => other.clone(),
     }

@@ -153,12 +153,18 @@ impl Machine {
     pub(crate) fn body_limit(&self) -> usize {
         let state = self.state();
         let limit = state.session.running().at(&["service", "https"]);
-        let megabytes = limit.and_then(|https| https.text("request-body-size-limit")).and_then(|n| n.parse().ok());
+        let megabytes =
+            limit.and_then(|https| https.text("request-body-size-limit")).and_then(|n| n.parse().ok());
         megabytes.unwrap_or(1usize) * 1024 * 1024
     }
 
     /// Answers one request, whatever its key.
-    pub(crate) async fn serve(self: &Arc<Self>, endpoint: Endpoint, encoded: Encoded, background: bool) -> Answer {
+    pub(crate) async fn serve(
+        self: &Arc<Self>,
+        endpoint: Endpoint,
+        encoded: Encoded,
+        background: bool,
+    ) -> Answer {
         if let Some(answer) = self.misbehave().await {
             self.note(endpoint, "", &answer);
             return answer;

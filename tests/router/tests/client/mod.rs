@@ -17,11 +17,8 @@ impl Client {
     pub fn of(router: &Router) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let ca = reqwest::Certificate::from_pem(router.ca_pem().as_bytes()).unwrap();
-        let http = reqwest::Client::builder()
-            .tls_certs_only([ca])
-            .timeout(Duration::from_secs(20))
-            .build()
-            .unwrap();
+        let http =
+            reqwest::Client::builder().tls_certs_only([ca]).timeout(Duration::from_secs(20)).build().unwrap();
         Self { http, url: router.url(), key: router.key().to_owned() }
     }
 
@@ -88,7 +85,9 @@ impl Client {
     /// Waits until the router has restarted so often and answers again.
     pub async fn until_boots(&self, router: &Router, boots: u32) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-        while router.boots() < boots || self.try_json("/retrieve", json!({"op": "exists", "path": ["x"]})).await.is_err() {
+        while router.boots() < boots
+            || self.try_json("/retrieve", json!({"op": "exists", "path": ["x"]})).await.is_err()
+        {
             assert!(tokio::time::Instant::now() < deadline, "the router did not come back");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
