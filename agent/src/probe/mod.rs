@@ -1,0 +1,316 @@
+//! Probes the gateways of the uplinks: ARP and neighbour discovery, echo, path MTU.
+//!
+//! What to send and what an answer means is decided in [`crate::model::probe`]; here are the sockets and the clock.
+
+mod socket;
+mod wire;
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::address::{IfIndex, Mac};
+use crate::model::probe::{Answer, Plan, Prober, Refusal, Request, Target, Transmit, targets};
+use crate::state::{Event, Snapshot};
+use socket::{Envelope, Way};
+use wire::Family;
+
+/// How often results are published.
+const PUBLISH: Duration = Duration::from_secs(1);
+
+/// The prober's sockets. Open them before privileges are dropped: afterwards probing needs none.
+#[derive(Debug)]
+pub struct Sockets {
+    arp: Result<OwnedFd, String>,
+    neighbour: Result<OwnedFd, String>,
+    echo_v4: Result<(OwnedFd, Way), String>,
+    echo_v6: Result<(OwnedFd, Way), String>,
+}
+
+impl Sockets {
+    /// Opens what this process may open. What is refused is told as `unable` of the probes that would need it.
+    pub fn open() -> Self {
+        let raw = |what: &str| {
+            let what = what.to_owned();
+            move |error: io::Error| format!("cannot open {what} socket: {error}; grant CAP_NET_RAW")
+        };
+        let echo = |error: io::Error| {
+            format!(
+                "cannot open an echo socket: {error}; widen net.ipv4.ping_group_range to this process's group \
+                 or grant CAP_NET_RAW"
+            )
+        };
+        Self {
+            arp: socket::arp().map_err(raw("an ARP")),
+            neighbour: socket::neighbour().map_err(raw("a neighbour discovery")),
+            echo_v4: socket::echo(Family::V4).map_err(echo),
+            echo_v6: socket::echo(Family::V6).map_err(echo),
+        }
+    }
+}
+
+/// Probes the gateways that the snapshot's routes show through `uplinks`, until `stop`.
+///
+/// Results go out as [`Event::Gateway`] at most once a second for each gateway, and [`Event::GatewayGone`] when a gateway is
+/// no longer one.
+///
+/// # Errors
+/// When the runtime cannot watch the sockets.
+pub async fn run(
+    sockets: Sockets,
+    plan: Plan,
+    mut snapshot: watch::Receiver<Arc<Snapshot>>,
+    uplinks: impl Fn(&Snapshot) -> Vec<IfIndex> + Send,
+    events: mpsc::Sender<Event>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let channels = Channels::register(sockets)?;
+    let mut shell = Shell::new(Prober::new(plan));
+    let mut publish = tokio::time::interval(PUBLISH);
+    publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    snapshot.mark_changed();
+    loop {
+        let wake = shell.transmit(&channels);
+        let out = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            changed = snapshot.changed() => match changed {
+                Ok(()) => shell.follow(&snapshot.borrow_and_update().clone(), &uplinks),
+                Err(_) => return Ok(()),
+            },
+            _ = publish.tick() => shell.prober.changed().into_iter().map(Event::Gateway).collect(),
+            received = channels.receive() => shell.take(received),
+            () = sleep_until(wake) => Vec::new(),
+        };
+        for event in out {
+            if events.send(event).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The prober with a clock and a source of randomness.
+struct Shell {
+    prober: Prober,
+    origin: Instant,
+    state: u64,
+}
+
+impl Shell {
+    fn new(prober: Prober) -> Self {
+        Self { prober, origin: Instant::now(), state: RandomState::new().hash_one(std::process::id()) }
+    }
+
+    fn follow(&mut self, snapshot: &Snapshot, uplinks: &impl Fn(&Snapshot) -> Vec<IfIndex>) -> Vec<Event> {
+        let targets = targets(&snapshot.links, &snapshot.routes, &uplinks(snapshot));
+        let gone = self.prober.follow(targets, self.origin.elapsed(), &mut random(&mut self.state));
+        gone.into_iter().map(|(interface, gateway)| Event::GatewayGone(interface, gateway)).collect()
+    }
+
+    /// Sends all that is due; returns when to look again.
+    fn transmit(&mut self, channels: &Channels) -> Option<Instant> {
+        while let Some(transmit) = self.prober.poll(self.origin.elapsed(), &mut random(&mut self.state)) {
+            if let Err(refusal) = channels.send(&transmit) {
+                self.prober.refused(&transmit, refusal);
+            }
+        }
+        self.prober.next().map(|next| self.origin + next)
+    }
+
+    fn take(&mut self, (answer, stamp): (Option<Answer>, Option<Duration>)) -> Vec<Event> {
+        if let Some(answer) = answer {
+            let now = self.origin.elapsed();
+            self.prober.answer(answer, now.saturating_sub(age(stamp)));
+        }
+        Vec::new()
+    }
+}
+
+/// How long ago the kernel stamped a packet; none when the clock was set meanwhile.
+fn age(stamp: Option<Duration>) -> Duration {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let age = stamp.and_then(|stamp| now.checked_sub(stamp)).unwrap_or_default();
+    if age < Duration::from_secs(1) { age } else { Duration::ZERO }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+fn random(state: &mut u64) -> impl FnMut() -> u64 {
+    || {
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// The sockets under the runtime's watch.
+struct Channels {
+    arp: Result<AsyncFd<OwnedFd>, String>,
+    neighbour: Result<AsyncFd<OwnedFd>, String>,
+    echo_v4: Result<(AsyncFd<OwnedFd>, Way), String>,
+    echo_v6: Result<(AsyncFd<OwnedFd>, Way), String>,
+    /// The identifier of raw echoes; the kernel chooses that of ping sockets.
+    id: u16,
+}
+
+impl Channels {
+    fn register(sockets: Sockets) -> io::Result<Self> {
+        Ok(Self {
+            arp: watched(sockets.arp, readable)?,
+            neighbour: watched(sockets.neighbour, readable)?,
+            echo_v4: watched(sockets.echo_v4, readable_echo)?,
+            echo_v6: watched(sockets.echo_v6, readable_echo)?,
+            id: (std::process::id() & 0xffff) as u16,
+        })
+    }
+
+    fn send(&self, transmit: &Transmit) -> Result<(), Refusal> {
+        let target = &transmit.target;
+        match (transmit.request, target.gateway) {
+            (Request::LinkLayer { to }, IpAddr::V4(_)) => self.send_arp(target, to),
+            (Request::LinkLayer { .. }, IpAddr::V6(gateway)) => {
+                let socket = self.neighbour.as_ref().map_err(unable)?;
+                let group = wire::solicited_node(gateway).into();
+                let packet = wire::solicitation(gateway, target.mac);
+                socket::send_ip(socket.get_ref(), target.interface, group, &packet).map_err(refusal)
+            }
+            (Request::Echo, gateway) => {
+                self.send_echo(target, &wire::echo_request(family(gateway), self.id, transmit.token))
+            }
+            (Request::Sized(octets), gateway) => {
+                self.send_echo(target, &wire::sized_request(family(gateway), self.id, transmit.token, octets))
+            }
+        }
+    }
+
+    fn send_arp(&self, target: &Target, to: Option<Mac>) -> Result<(), Refusal> {
+        let socket = self.arp.as_ref().map_err(unable)?;
+        let IpAddr::V4(gateway) = target.gateway else { return Ok(()) };
+        let Some(mac) = target.mac.filter(|mac| !mac.is_zero()) else {
+            return Err(Refusal::Unable(
+                "the interface has no link-layer address: there is no ARP on it".to_owned(),
+            ));
+        };
+        let source = socket::source(target.interface, gateway).map_err(refusal)?;
+        let packet = wire::arp_request(mac, source, gateway);
+        let to = to.unwrap_or(Mac([0xff; 6]));
+        socket::send_arp(socket.get_ref(), target.interface, to, &packet).map_err(refusal)
+    }
+
+    fn send_echo(&self, target: &Target, packet: &[u8]) -> Result<(), Refusal> {
+        let channel = if target.gateway.is_ipv4() { &self.echo_v4 } else { &self.echo_v6 };
+        let (socket, _) = channel.as_ref().map_err(unable)?;
+        socket::send_ip(socket.get_ref(), target.interface, target.gateway, packet).map_err(refusal)
+    }
+
+    /// The next packet on any of the sockets: an answer if it is one, and when the kernel got it.
+    async fn receive(&self) -> (Option<Answer>, Option<Duration>) {
+        let arp = self.arp.as_ref().ok();
+        let neighbour = self.neighbour.as_ref().ok();
+        let echo_v4 = self.echo_v4.as_ref().ok();
+        let echo_v6 = self.echo_v6.as_ref().ok();
+        let way = echo_v4.map_or(Way::Ping, |(_, way)| *way);
+        tokio::select! {
+            answer = read(arp, arp_answer) => answer,
+            answer = read(neighbour, neighbour_answer) => answer,
+            answer = read(echo_v4.map(|(socket, _)| socket), |packet, envelope| {
+                let packet = if way == Way::Raw { wire::after_ipv4_header(packet)? } else { packet };
+                echo_answer(Family::V4, packet, envelope)
+            }) => answer,
+            answer = read(echo_v6.map(|(socket, _)| socket), |packet, envelope| {
+                echo_answer(Family::V6, packet, envelope)
+            }) => answer,
+        }
+    }
+}
+
+async fn read(
+    socket: Option<&AsyncFd<OwnedFd>>,
+    parse: impl Fn(&[u8], &Envelope) -> Option<Answer>,
+) -> (Option<Answer>, Option<Duration>) {
+    let Some(socket) = socket else { return std::future::pending().await };
+    // The start of a packet is enough to know it by.
+    let mut buffer = [0; 128];
+    match socket.async_io(Interest::READABLE, |socket| socket::receive(socket, &mut buffer)).await {
+        Ok(envelope) => {
+            let packet = buffer.get(..envelope.length).unwrap_or(&buffer);
+            (parse(packet, &envelope), envelope.stamp)
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a probe socket told an error");
+            (None, None)
+        }
+    }
+}
+
+fn arp_answer(packet: &[u8], envelope: &Envelope) -> Option<Answer> {
+    let (gateway, mac) = wire::arp_reply(packet)?;
+    let interface = envelope.interface.try_into().ok()?;
+    Some(Answer::LinkLayer { interface, gateway: gateway.into(), mac: Some(mac) })
+}
+
+fn neighbour_answer(packet: &[u8], envelope: &Envelope) -> Option<Answer> {
+    let (gateway, mac) = wire::advertisement(packet)?;
+    let interface = envelope.interface.try_into().ok()?;
+    let direct = envelope.hop_limit == Some(wire::ND_HOP_LIMIT);
+    direct.then_some(Answer::LinkLayer { interface, gateway: gateway.into(), mac })
+}
+
+fn echo_answer(family: Family, packet: &[u8], envelope: &Envelope) -> Option<Answer> {
+    let token = wire::echo_reply(family, packet)?;
+    Some(Answer::Echo { interface: envelope.interface.try_into().ok()?, gateway: envelope.from?, token })
+}
+
+fn family(address: IpAddr) -> Family {
+    if address.is_ipv4() { Family::V4 } else { Family::V6 }
+}
+
+fn unable(reason: &String) -> Refusal {
+    Refusal::Unable(reason.clone())
+}
+
+fn refusal(error: io::Error) -> Refusal {
+    let way_out = match error.raw_os_error() {
+        Some(libc::EMSGSIZE) => return Refusal::TooBig,
+        Some(libc::ENETDOWN) => "set the interface up",
+        Some(libc::EADDRNOTAVAIL) => "give the interface an address of the gateway's family",
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => "look at the routes to the gateway",
+        Some(libc::EPERM | libc::EACCES) => "look for a firewall rule that drops the agent's own ARP or ICMP",
+        _ => "it is tried again",
+    };
+    Refusal::Unable(format!("cannot send: {error}; {way_out}"))
+}
+
+fn readable(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` gives the same open descriptor until it is dropped, and `AsyncFd` owns it until then.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
+}
+
+fn readable_echo((socket, way): (OwnedFd, Way)) -> io::Result<(AsyncFd<OwnedFd>, Way)> {
+    Ok((readable(socket)?, way))
+}
+
+/// Registers a socket if there is one; a refused one keeps its reason.
+fn watched<S, W>(
+    socket: Result<S, String>,
+    watch: impl Fn(S) -> io::Result<W>,
+) -> io::Result<Result<W, String>> {
+    socket.map(watch).map_or_else(|reason| Ok(Err(reason)), |watched| watched.map(Ok))
+}
