@@ -1,4 +1,5 @@
 //! The prober against real gateways in network namespaces.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a broken lab fails the test")]
 
 use std::net::IpAddr;
 use std::process::Command;

@@ -186,7 +186,7 @@ impl Channels {
         match (transmit.request, target.gateway) {
             (Request::LinkLayer { to }, IpAddr::V4(_)) => self.send_arp(target, to),
             (Request::LinkLayer { .. }, IpAddr::V6(gateway)) => {
-                let socket = self.neighbour.as_ref().map_err(unable)?;
+                let socket = self.neighbour.as_ref().map_err(|reason| unable(reason))?;
                 let group = wire::solicited_node(gateway).into();
                 let packet = wire::solicitation(gateway, target.mac);
                 socket::send_ip(socket.get_ref(), target.interface, group, &packet).map_err(refusal)
@@ -201,7 +201,7 @@ impl Channels {
     }
 
     fn send_arp(&self, target: &Target, to: Option<Mac>) -> Result<(), Refusal> {
-        let socket = self.arp.as_ref().map_err(unable)?;
+        let socket = self.arp.as_ref().map_err(|reason| unable(reason))?;
         let IpAddr::V4(gateway) = target.gateway else { return Ok(()) };
         let Some(mac) = target.mac.filter(|mac| !mac.is_zero()) else {
             return Err(Refusal::Unable(
@@ -216,7 +216,7 @@ impl Channels {
 
     fn send_echo(&self, target: &Target, packet: &[u8]) -> Result<(), Refusal> {
         let channel = if target.gateway.is_ipv4() { &self.echo_v4 } else { &self.echo_v6 };
-        let (socket, _) = channel.as_ref().map_err(unable)?;
+        let (socket, _) = channel.as_ref().map_err(|reason| unable(reason))?;
         socket::send_ip(socket.get_ref(), target.interface, target.gateway, packet).map_err(refusal)
     }
 
@@ -282,8 +282,8 @@ fn family(address: IpAddr) -> Family {
     if address.is_ipv4() { Family::V4 } else { Family::V6 }
 }
 
-fn unable(reason: &String) -> Refusal {
-    Refusal::Unable(reason.clone())
+fn unable(reason: &str) -> Refusal {
+    Refusal::Unable(reason.to_owned())
 }
 
 fn refusal(error: io::Error) -> Refusal {
