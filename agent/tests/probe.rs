@@ -178,6 +178,7 @@ fn plain_link(index: IfIndex, name: &str, mac: Mac, mtu: u32) -> Link {
         kind: LinkKind::Veth,
         state: OperState::Up,
         admin_up: true,
+        carrier: true,
         mac: Some(mac),
         mtu,
         speed: None,
