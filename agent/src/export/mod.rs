@@ -1,3 +1,7 @@
-//! What leaves the agent: metrics, health over HTTP, and its own gRPC interface.
+//! What leaves the agent: metrics and health over HTTP, and its own gRPC interface.
 
+pub mod http;
+pub mod metrics;
 pub mod proto;
+pub mod readiness;
+pub mod tally;

@@ -1,0 +1,92 @@
+//! The reference of all metrics, `docs/metrics.md`, written from the families themselves.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use super::{Family, families};
+
+/// What bounds each label.
+const BOUNDS: &[(&str, &str)] = &[
+    ("class", "the class table, plus `other`; a name is at most 64 plain characters"),
+    ("counter", "a fixed list of 35 counters in `export/metrics/kernel.rs`"),
+    ("cpu", "the node's CPUs"),
+    ("direction", "2: `ingress`, `egress`, seen from the node"),
+    ("family", "2: `ipv4`, `ipv6`"),
+    ("feature", "the features of `weir-agent check`"),
+    (
+        "gateway",
+        "the gateways of the watched interfaces; for neighbours the next hops of the main tables, at most 64",
+    ),
+    ("hop", "16 link-layer addresses for each virtual address and direction"),
+    (
+        "interface",
+        "256 of the node's interfaces, watched ones first; for hooks, losses and gateways the watched ones",
+    ),
+    ("kernel", "1"),
+    (
+        "kind",
+        "of links: the kernel's kinds; of probes: `arp` or `nd`, and `echo`; of events: the kernel's tables",
+    ),
+    ("layer", "4: `nic`, `softnet`, `qdisc`, `kernel`"),
+    ("lockdown", "1"),
+    ("map", "the agent's maps"),
+    ("master", "1 for each interface"),
+    ("node", "1"),
+    ("parent", "1 for each interface"),
+    ("port", "the ledger's rows for one virtual address; ports beyond them are `other`"),
+    ("prefix", "64 prefixes, those with the most trouble"),
+    ("program", "the agent's programs"),
+    ("protocol", "of virtual addresses: IANA's names or numbers; of routes: 11 makers"),
+    ("reason", "the running kernel's drop reasons, plus 7 of devices and one of softnet"),
+    ("source", "of drops: `kernel`, `nic`, `softnet`, `qdisc`; of readings: `datapath`, `host`, `flows`"),
+    ("state", "the fixed words of each state"),
+    ("table", "a fixed list, see `counter`"),
+    ("version", "1"),
+    ("vip", "the virtual addresses given to the agent"),
+    (
+        "vlan",
+        "the VLAN identifiers seen with a virtual address, within the ledger's rows; `none` is untagged",
+    ),
+];
+
+const INTRODUCTION: &str = "\
+# Metrics of weir-agent
+
+`/metrics` answers in the OpenMetrics text format 1.0. All values are read at the scrape. A series ends when its object
+goes. A source that cannot be read leaves its series out, and `weir_source_errors_total` rises. Counters count since the
+agent's programs were first loaded; restarts and upgrades of the agent keep them. No label holds a connection.
+
+This file is written from the code: `WRITE_DOCS=1 cargo test -p weir-agent --test metrics` updates it.
+";
+
+/// Writes the reference as Markdown.
+pub fn markdown() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    text.push_str("\n## Families\n");
+    families().for_each(|family| section(&mut text, family));
+    text.push_str("\n## Bounds of labels\n\n| label | bound |\n|---|---|\n");
+    for (label, bound) in BOUNDS {
+        let _ = writeln!(text, "| `{label}` | {bound} |");
+    }
+    text
+}
+
+/// Labels in use that have no documented bound, and documented ones that are not in use.
+pub fn unmatched_labels() -> Vec<&'static str> {
+    let used: BTreeSet<&str> = families().flat_map(|family| family.labels).copied().collect();
+    let bound: BTreeSet<&str> = BOUNDS.iter().map(|(label, _)| *label).collect();
+    used.symmetric_difference(&bound).copied().collect()
+}
+
+fn section(text: &mut String, family: &Family) {
+    let labels = family.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+    let labels = if labels.is_empty() { "no labels".to_owned() } else { format!("labels {labels}") };
+    let _ = writeln!(text, "\n### `{}`\n", family.sample_name());
+    let _ = writeln!(text, "{}, {labels}. {}.\n", capitalised(family.kind.as_str()), family.help);
+    let _ = writeln!(text, "What to do: {}", family.advice);
+}
+
+fn capitalised(word: &str) -> String {
+    let (first, rest) = word.split_at(1);
+    first.to_uppercase() + rest
+}
