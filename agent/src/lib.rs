@@ -1,5 +1,7 @@
 //! Weir's node agent: measures and enforces a node's datapath beside Cilium.
 
+pub mod args;
+pub mod datapath;
 pub mod export;
 pub mod model;
 pub mod probe;

@@ -27,6 +27,14 @@ pub struct Class {
     pub protocols: Vec<u8>,
 }
 
+/// The classes of the platform that Weir is made for, as `classes.yaml` beside this file tells them.
+///
+/// # Errors
+/// Never with the file as shipped; a test reads it.
+pub fn shipped() -> Result<Vec<Class>, serde_saphyr::Error> {
+    serde_saphyr::from_str(include_str!("classes.yaml"))
+}
+
 /// One port or a range of ports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "PortsText", into = "String")]
@@ -76,4 +84,24 @@ pub struct ClassCounters {
     pub packets: u64,
     /// Octets from the link-layer header on.
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_classes_are_read_and_fit() {
+        let classes = shipped().unwrap();
+        assert!(classes.len() < weir_ebpf::CLASSES as usize);
+        assert!(classes.iter().all(|class| !class.name.is_empty() && class.name.len() < 32));
+        let etcd = classes.iter().find(|class| class.name == "etcd").unwrap();
+        assert_eq!(etcd.tcp, [Ports(2379..=2380)]);
+    }
+
+    #[test]
+    fn bad_ports_say_how_to_write_them() {
+        let error = serde_saphyr::from_str::<Class>("{ name: a, tcp: [80-70] }").unwrap_err().to_string();
+        assert!(error.contains("write 443 or 2379-2380"), "{error}");
+    }
 }

@@ -1,0 +1,270 @@
+//! Puts the programs at the head of the hooks and keeps them there across agents.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use aya::programs::links::FdLink;
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
+use aya::programs::{LinkOrder, ProgramFd, SchedClassifier, TcAttachType, tc};
+use thiserror::Error;
+use weir_ebpf::{HookKey, Row, RowKey};
+
+use super::load::{Datapath, LoadError};
+use super::sys;
+use super::table::{Table, TableError};
+use crate::model::address::{Direction, IfIndex};
+use crate::model::interface::{Hook, HookState};
+
+/// Priority and handle of our legacy filters: found again by the next agent.
+const LEGACY_PRIORITY: u16 = 50;
+const LEGACY_HANDLE: TcHandle = TcHandle::new(0, 0x7765);
+
+/// How programs are attached to interfaces on this kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcMode {
+    /// TCX (Linux 6.6): ordered beside others, replaced atomically.
+    Tcx,
+    /// Legacy tc filters on a clsact qdisc.
+    Legacy,
+}
+
+/// A hook could not be attached.
+#[derive(Debug, Error)]
+pub enum HookError {
+    /// The ledger has no place for it.
+    #[error("cannot give {interface} a row in the ledger")]
+    Row {
+        /// Which interface.
+        interface: String,
+        /// Why.
+        #[source]
+        source: TableError,
+    },
+    /// The ledger is full.
+    #[error("the ledger has no free row for {0}; more hooks than it can hold")]
+    Full(String),
+    /// The kernel refused.
+    #[error("cannot attach to {interface} {direction}")]
+    Attach {
+        /// Which interface.
+        interface: String,
+        /// Which hook of it.
+        direction: Direction,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// The hooks of the interfaces that the agent watches.
+pub struct Hooks {
+    mode: TcMode,
+    rows: Table<HookKey, u32>,
+    numbers: Table<RowKey, u32>,
+    free: Table<[u8; 0], u32>,
+    ledger: Table<u32, Row>,
+}
+
+impl Hooks {
+    /// How this kernel attaches programs: by asking it for a TCX hook of the loopback interface.
+    pub fn supported_mode() -> TcMode {
+        match sys::query_tcx(1, false) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => TcMode::Legacy,
+            _ => TcMode::Tcx,
+        }
+    }
+
+    /// Opens the maps behind the hooks.
+    ///
+    /// # Errors
+    /// When a map cannot be opened.
+    pub fn open(datapath: &Datapath, mode: TcMode) -> Result<Self, TableError> {
+        let pins = datapath.pins();
+        Ok(Self {
+            mode,
+            rows: Table::shared(&pins.map("HOOK_ROWS"))?,
+            numbers: Table::shared(&pins.map("ROW_NUMBERS"))?,
+            free: Table::shared(&pins.map("FREE_ROWS"))?,
+            ledger: Table::per_cpu(&pins.map("LEDGER"))?,
+        })
+    }
+
+    /// Attaches to both hooks of an interface, or puts the new programs into the links of the agent before.
+    ///
+    /// # Errors
+    /// When a hook cannot be attached; the other one then stays as it was.
+    pub fn attach(&self, datapath: &mut Datapath, interface: IfIndex, name: &str) -> Result<(), HookError> {
+        for direction in Direction::ALL {
+            self.give_row(interface, direction, name)?;
+            let failed = |source| HookError::Attach { interface: name.to_owned(), direction, source };
+            match self.mode {
+                TcMode::Tcx => attach_tcx(datapath, interface, name, direction).map_err(failed)?,
+                TcMode::Legacy => attach_legacy(datapath, name, direction).map_err(failed)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches from an interface. Its counts stay until [`Self::forget`].
+    pub fn detach(&self, datapath: &Datapath, interface: IfIndex, name: &str) {
+        for direction in Direction::ALL {
+            let _ = fs::remove_file(datapath.pins().hook(interface, direction));
+            if self.mode == TcMode::Legacy {
+                let _ = legacy_link(name, direction).map(drop);
+            }
+        }
+    }
+
+    /// Gives back the rows of an interface that is gone.
+    ///
+    /// # Errors
+    /// When a map cannot be changed; what is left can be given back later.
+    pub fn forget(&self, interface: IfIndex) -> Result<(), TableError> {
+        let mut keys = Vec::new();
+        self.numbers.visit(|key, number| {
+            if key.interface == u32::from(interface) {
+                keys.extend(number.next().map(|number| (key, number)));
+            }
+        })?;
+        for (key, number) in keys {
+            self.numbers.remove(&key)?;
+            self.give_back(number)?;
+        }
+        for direction in Direction::ALL {
+            let key = hook_key(interface, direction);
+            if let Some(number) = self.rows.read(&key)?.and_then(|numbers| numbers.first().copied()) {
+                self.rows.remove(&key)?;
+                self.give_back(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How our program sits on a hook now.
+    pub fn look(&self, datapath: &Datapath, interface: IfIndex, name: &str, direction: Direction) -> Hook {
+        let hook = |state, programs| Hook { interface, name: name.to_owned(), direction, state, programs };
+        if self.mode == TcMode::Legacy {
+            return hook(HookState::LegacyTc, Vec::new());
+        }
+        let ours = pinned_link(&datapath.pins().hook(interface, direction), program_name(direction))
+            .ok()
+            .flatten()
+            .and_then(|link| sys::link_info(link.as_fd()).ok());
+        let programs = sys::query_tcx(interface.into(), direction == Direction::Egress);
+        let detached = |reason: &str| HookState::Detached { reason: reason.to_owned() };
+        match (ours, programs) {
+            (None, _) => hook(detached("its link is gone; restart the agent to attach again"), Vec::new()),
+            (Some(_), Err(error)) => hook(detached(&format!("the interface cannot be asked: {error}")), Vec::new()),
+            (Some(info), Ok((programs, _))) => {
+                let state = match programs.iter().position(|&id| id == info.program) {
+                    Some(0) => HookState::Head,
+                    Some(before) => HookState::NotHead { before },
+                    None => detached("another program removed it; restart the agent to attach again"),
+                };
+                hook(state, programs)
+            }
+        }
+    }
+
+    fn give_row(&self, interface: IfIndex, direction: Direction, name: &str) -> Result<(), HookError> {
+        let failed = |source| HookError::Row { interface: name.to_owned(), source };
+        let key = hook_key(interface, direction);
+        if self.rows.read(&key).map_err(failed)?.is_some() {
+            return Ok(());
+        }
+        let number = self.free.pop().map_err(failed)?.ok_or_else(|| HookError::Full(name.to_owned()))?;
+        self.rows.write(&key, &number).map_err(failed)
+    }
+
+    fn give_back(&self, number: u32) -> Result<(), TableError> {
+        self.ledger.write(&number, &Row::default())?;
+        self.free.push(&number)
+    }
+}
+
+fn hook_key(interface: IfIndex, direction: Direction) -> HookKey {
+    HookKey { interface: interface.into(), direction: u32::from(direction == Direction::Egress) }
+}
+
+fn program_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "weir_ingress",
+        Direction::Egress => "weir_egress",
+    }
+}
+
+fn attach_type(direction: Direction) -> TcAttachType {
+    match direction {
+        Direction::Ingress => TcAttachType::Ingress,
+        Direction::Egress => TcAttachType::Egress,
+    }
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+fn attach_tcx(datapath: &mut Datapath, interface: IfIndex, name: &str, direction: Direction) -> Result<(), AnyError> {
+    let label = program_name(direction);
+    let pin = datapath.pins().hook(interface, direction);
+    let program: &mut SchedClassifier = datapath.program(label)?;
+    if let Some(old) = pinned_link(&pin, label)? {
+        let info = sys::link_info(old.as_fd())?;
+        if info.kind == sys::LINK_TYPE_TCX && info.interface == u32::from(interface) {
+            return Ok(replace(&old, program.fd()?)?);
+        }
+        // The interface of that number is another one now.
+        fs::remove_file(&pin)?;
+    }
+    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let link = program.attach_with_options(name, attach_type(direction), options)?;
+    let link = program.take_link(link)?;
+    Ok(pin_link(FdLink::try_from(link)?, &pin, label)?)
+}
+
+/// Replaces our filter in place where there is one; the filter outlives the agent.
+fn attach_legacy(datapath: &mut Datapath, name: &str, direction: Direction) -> Result<(), AnyError> {
+    // Fails where the qdisc is there already; whether it is, the attachment tells.
+    let _ = tc::qdisc_add_clsact(name);
+    let program: &mut SchedClassifier = datapath.program(program_name(direction))?;
+    let id = match legacy_link(name, direction).and_then(|old| Ok(program.attach_to_link(old)?)) {
+        Ok(id) => id,
+        Err(_) => {
+            let options = NlOptions { priority: LEGACY_PRIORITY, handle: LEGACY_HANDLE, classid: None };
+            program.attach_with_options(name, attach_type(direction), TcAttachOptions::Netlink(options))?
+        }
+    };
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+fn legacy_link(name: &str, direction: Direction) -> Result<SchedClassifierLink, AnyError> {
+    Ok(SchedClassifierLink::attached(name, attach_type(direction), LEGACY_PRIORITY, LEGACY_HANDLE, None)?)
+}
+
+/// The link behind a pin; `None` where there is no pin. Closing it does not detach it, the pin holds it.
+pub(super) fn pinned_link(path: &Path, program: &'static str) -> Result<Option<OwnedFd>, LoadError> {
+    match sys::open_pin(path) {
+        Ok(link) => Ok(Some(link)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(LoadError::Link { program, source: error.into() }),
+    }
+}
+
+/// Puts a program into a link, atomically.
+pub(super) fn replace(link: &OwnedFd, program: &ProgramFd) -> std::io::Result<()> {
+    sys::link_update(link.as_fd(), program.as_fd())
+}
+
+/// Pins a link.
+pub(super) fn pin<L>(link: L, path: &Path, program: &'static str) -> Result<(), LoadError>
+where
+    FdLink: TryFrom<L>,
+    <FdLink as TryFrom<L>>::Error: Into<AnyError>,
+{
+    let link = FdLink::try_from(link).map_err(|error| LoadError::Link { program, source: error.into() })?;
+    pin_link(link, path, program)
+}
+
+fn pin_link(link: FdLink, path: &Path, program: &'static str) -> Result<(), LoadError> {
+    link.pin(path).map(drop).map_err(|error| LoadError::Link { program, source: error.into() })
+}

@@ -1,0 +1,185 @@
+//! Tells the programs which virtual addresses and classes there are. Every change starts a new epoch, in which
+//! flows find their rows again.
+
+use std::net::IpAddr;
+
+use thiserror::Error;
+use weir_ebpf::{Address, CLASSES, ClassName, Settings, VipPort, VipState};
+
+use super::load::Datapath;
+use super::table::{Table, TableError};
+use crate::model::address::octets;
+use crate::model::class::Class;
+use crate::model::vip::Vip;
+
+/// Peers of local sockets are counted by prefixes of these lengths.
+const PEER_BITS: (u8, u8) = (24, 64);
+
+/// What the programs look for.
+pub struct Targets {
+    settings: Table<u32, Settings>,
+    free: Table<[u8; 0], u32>,
+    vips: Table<Address, VipState>,
+    vip_ports: Table<VipPort, u32>,
+    class_names: Table<u32, ClassName>,
+    by_address: Table<[u8; 20], u32>,
+    by_port: Table<u32, u32>,
+    by_protocol: Table<u32, u32>,
+}
+
+/// A configuration cannot be told to the programs.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// A map refused.
+    #[error("cannot tell the datapath its configuration")]
+    Table(#[from] TableError),
+    /// Too many classes over the life of the pinned maps.
+    #[error(
+        "no number is left for traffic class {0}: {most} classes have been used since the maps were pinned; \
+         `weir-agent detach` frees them",
+        most = CLASSES - 1
+    )]
+    Classes(String),
+    /// A class's name does not fit.
+    #[error("the name of traffic class {0:?} must have 1 to 31 octets")]
+    Name(String),
+}
+
+impl Targets {
+    /// Opens the maps; ones that have just been made get their first contents.
+    ///
+    /// # Errors
+    /// When a map cannot be used.
+    pub fn open(datapath: &Datapath) -> Result<Self, ConfigError> {
+        let pins = datapath.pins();
+        let targets = Self {
+            settings: Table::shared(&pins.map("SETTINGS"))?,
+            free: Table::shared(&pins.map("FREE_ROWS"))?,
+            vips: Table::shared(&pins.map("VIP_STATES"))?,
+            vip_ports: Table::shared(&pins.map("VIP_PORTS_SEEN"))?,
+            class_names: Table::shared(&pins.map("CLASS_NAMES"))?,
+            by_address: Table::shared(&pins.map("CLASS_BY_ADDRESS"))?,
+            by_port: Table::shared(&pins.map("CLASS_BY_PORT"))?,
+            by_protocol: Table::shared(&pins.map("CLASS_BY_PROTOCOL"))?,
+        };
+        if targets.epoch()? == 0 {
+            // Row 0 is for packets of hooks that nobody announced.
+            (1..targets.free.capacity()).try_for_each(|row| targets.free.push(&row))?;
+            targets.begin_epoch()?;
+        }
+        Ok(targets)
+    }
+
+    /// Makes the virtual addresses exactly these. Returns those that were taken away.
+    ///
+    /// # Errors
+    /// When a map refuses; addresses before that one are in force.
+    pub fn aim_at_vips(&self, wanted: &[Vip]) -> Result<(), ConfigError> {
+        let wanted: Vec<Address> = wanted.iter().map(|vip| Address::from(octets(vip.0))).collect();
+        let mut present = Vec::new();
+        self.vips.visit(|vip, _| present.push(vip))?;
+        let gone = |vip: &Address| present.contains(vip) && !wanted.contains(vip);
+        let mut ports = Vec::new();
+        self.vip_ports.visit(|port, _| ports.push(port))?;
+        for vip in present.iter().filter(|vip| gone(vip)) {
+            self.vips.remove(vip)?;
+        }
+        for port in ports.iter().filter(|port| gone(&port.vip)) {
+            self.vip_ports.remove(port)?;
+        }
+        for vip in wanted.iter().filter(|vip| !present.contains(vip)) {
+            self.vips.write(vip, &VipState::default())?;
+        }
+        self.begin_epoch()
+    }
+
+    /// Makes the traffic classes exactly these. A class keeps its number for as long as the maps live.
+    ///
+    /// # Errors
+    /// When a name does not fit, numbers run out or a map refuses.
+    pub fn sort_into(&self, classes: &[Class]) -> Result<(), ConfigError> {
+        let mut names = self.names()?;
+        let mut ports = vec![0u32; 2 << 16];
+        let mut protocols = [0u32; 256];
+        let mut prefixes = Vec::new();
+        for class in classes {
+            let number = self.number(&mut names, &class.name)?;
+            for (base, ranges) in [(0, &class.tcp), (1 << 16, &class.udp)] {
+                for port in ranges.iter().flat_map(|ports| ports.0.clone()) {
+                    ports[base + usize::from(port)] = number;
+                }
+            }
+            class.protocols.iter().for_each(|&protocol| protocols[usize::from(protocol)] = number);
+            prefixes.extend(class.addresses.iter().map(|net| (prefix_key(net.addr(), net.prefix_len()), number)));
+        }
+        write_changed(&self.by_port, &ports)?;
+        write_changed(&self.by_protocol, &protocols)?;
+        let mut old = Vec::new();
+        self.by_address.visit(|key, _| old.push(key))?;
+        for (key, number) in &prefixes {
+            self.by_address.write(key, number)?;
+        }
+        for key in old.iter().filter(|old| !prefixes.iter().any(|(key, _)| key == *old)) {
+            self.by_address.remove(key)?;
+        }
+        self.begin_epoch()
+    }
+
+    fn epoch(&self) -> Result<u32, TableError> {
+        Ok(self.settings.read(&0)?.and_then(|settings| settings.first().copied()).map_or(0, |settings| settings.epoch))
+    }
+
+    /// Ends what flows have found: they find their rows and classes again. Never 0, which means "not set up".
+    fn begin_epoch(&self) -> Result<(), ConfigError> {
+        let epoch = self.epoch()?.wrapping_add(1).max(1);
+        let settings = Settings { epoch, peer_bits_v4: PEER_BITS.0, peer_bits_v6: PEER_BITS.1, reserved: 0 };
+        Ok(self.settings.write(&0, &settings)?)
+    }
+
+    fn names(&self) -> Result<Vec<ClassName>, TableError> {
+        let mut names = vec![[0; 32]; CLASSES as usize];
+        self.class_names.visit(|number, name| {
+            if let (Some(place), Some(name)) = (names.get_mut(number as usize), name.next()) {
+                *place = name;
+            }
+        })?;
+        Ok(names)
+    }
+
+    /// The number of a class: the one that it has, or the first free one.
+    fn number(&self, names: &mut [ClassName], name: &str) -> Result<u32, ConfigError> {
+        let mut wanted = [0; 32];
+        if name.is_empty() || name.len() >= wanted.len() {
+            return Err(ConfigError::Name(name.to_owned()));
+        }
+        wanted[..name.len()].copy_from_slice(name.as_bytes());
+        let known = names.iter().skip(1).position(|known| *known == wanted);
+        let free = || names.iter().skip(1).position(|known| *known == [0; 32]);
+        let place = known.or_else(free).ok_or_else(|| ConfigError::Classes(name.to_owned()))? + 1;
+        names[place] = wanted;
+        self.class_names.write(&(place as u32), &wanted)?;
+        Ok(place as u32)
+    }
+}
+
+/// Writes the elements of an array that differ.
+fn write_changed(table: &Table<u32, u32>, wanted: &[u32]) -> Result<(), TableError> {
+    let mut changed = Vec::new();
+    table.visit(|index, value| {
+        if let Some(&number) = wanted.get(index as usize)
+            && value.next() != Some(number)
+        {
+            changed.push((index, number));
+        }
+    })?;
+    changed.iter().try_for_each(|(index, number)| table.write(index, number))
+}
+
+/// The key of a prefix in a trie of mapped addresses: its length in bits, then the address.
+fn prefix_key(address: IpAddr, length: u8) -> [u8; 20] {
+    let bits = u32::from(length) + if address.is_ipv4() { 96 } else { 0 };
+    let mut key = [0; 20];
+    key[..4].copy_from_slice(&bits.to_ne_bytes());
+    key[4..].copy_from_slice(&octets(address));
+    key
+}

@@ -1,0 +1,19 @@
+//! The agent's side of the datapath programs: load, attach, configure, read. An edge: all of it is the kernel's.
+
+mod attach;
+mod btf;
+mod clock;
+mod config;
+mod load;
+mod pins;
+mod reader;
+mod sys;
+mod table;
+
+pub use attach::{Hooks, HookError, TcMode};
+pub use btf::{Btf, BtfError};
+pub use config::{ConfigError, Targets};
+pub use load::{Datapath, LoadError, OBJECT, Options};
+pub use pins::{PinError, Pins};
+pub use reader::Reader;
+pub use table::{Table, TableError};

@@ -1,0 +1,346 @@
+//! The ledgers: flows behind a front cache, and rows a hook, class and virtual address.
+//!
+//! A packet of a flow that has a front slot costs two array accesses. Everything that needs a hash is done when
+//! a flow gets a slot, and its result is kept there until the settings' epoch changes.
+
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
+use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::programs::TcContext;
+use weir_ebpf::parse::{ACK, Parsed, RST, SYN, parse};
+use weir_ebpf::*;
+
+use crate::maps::*;
+
+/// Headers are at most this long: two tags, IPv6 and six short extension headers, TCP.
+const HEADERS: u32 = 160;
+
+/// Set by the loader: front slots minus one.
+#[unsafe(no_mangle)]
+static FRONT_MASK: u32 = FRONT_SLOTS - 1;
+
+/// What one packet adds.
+struct Packet {
+    length: u64,
+    segments: u64,
+    flags: u8,
+    now: u64,
+}
+
+#[inline(always)]
+pub fn packet<const DIRECTION: u8>(context: &TcContext) {
+    let skb = context.skb.skb;
+    // SAFETY: the kernel hands over a valid context; the verifier checks every field access.
+    let (interface, length, segments, tagged, tci) =
+        unsafe { ((*skb).ifindex, (*skb).len, (*skb).gso_segs, (*skb).vlan_present, (*skb).vlan_tci) };
+    let mut key = FlowKey {
+        interface,
+        direction: DIRECTION,
+        vlan: if tagged != 0 { tci as u16 & 0x0fff } else { UNTAGGED },
+        ..FlowKey::default()
+    };
+    let mut packet = Packet {
+        length: length as u64,
+        segments: if segments > 1 { segments as u64 } else { 1 },
+        flags: 0,
+        // SAFETY: no argument.
+        now: unsafe { bpf_jiffies64() },
+    };
+    // SAFETY: the verifier knows the bounds of a packet.
+    let mut parsed = unsafe { parse(context.data(), context.data_end(), &mut key, &mut packet.flags) };
+    if parsed == Parsed::Short && context.data_end() - context.data() < length as usize {
+        parsed = pull_and_parse(context, &mut key, &mut packet.flags);
+    }
+    match parsed {
+        Parsed::Ip => flow(&key, &packet),
+        Parsed::NotIp => base_row(&key, &packet, false),
+        Parsed::Short | Parsed::Malformed => base_row(&key, &packet, true),
+    }
+}
+
+/// The headers may lie in the packet's pages: brings them into the linear part and parses again.
+#[inline(never)]
+fn pull_and_parse(context: &TcContext, key: &mut FlowKey, flags: &mut u8) -> Parsed {
+    let length = context.len();
+    if context.pull_data(if length < HEADERS { length } else { HEADERS }).is_err() {
+        return Parsed::Short;
+    }
+    // SAFETY: the verifier knows the bounds of a packet.
+    unsafe { parse(context.data(), context.data_end(), key, flags) }
+}
+
+/// A packet of a flow: into its front slot, or into the table behind.
+#[inline(always)]
+fn flow(key: &FlowKey, packet: &Packet) {
+    // SAFETY: a constant of the loaded program; volatile, because the loader sets it.
+    let mask = unsafe { core::ptr::read_volatile(&FRONT_MASK) };
+    let (Some(slot), Some(settings)) = (FRONT.get_ptr_mut(key.mix() as u32 & mask), SETTINGS.get_ptr(0)) else {
+        return;
+    };
+    // SAFETY: the slot is this CPU's own, and no program that uses it interrupts this one.
+    let (slot, settings) = unsafe { (&mut *slot, &*settings) };
+    if slot.key == *key && slot.count.epoch == settings.epoch {
+        slot.misses = 0;
+        slot.count.packets += 1;
+        slot.count.bytes += packet.length;
+        slot.count.last = packet.now;
+        slot.count.flags |= packet.flags as u32;
+        return row(slot.count.row, packet);
+    }
+    elsewhere(key, packet, slot, settings.epoch);
+}
+
+/// The slot belongs to another flow, or to another epoch.
+#[inline(never)]
+fn elsewhere(key: &FlowKey, packet: &Packet, slot: &mut Slot, epoch: u32) {
+    let same = slot.key == *key;
+    if !same && slot.count.packets != 0 {
+        slot.misses += 1;
+        if slot.misses <= FRONT_PATIENCE as u64 {
+            return behind(key, packet, epoch);
+        }
+    }
+    spill(slot);
+    let number = row_number(key);
+    slot.key = *key;
+    slot.misses = 0;
+    slot.count = fresh(packet, number, epoch);
+    row(number, packet);
+}
+
+/// Moves what a slot holds into the table behind.
+#[inline(always)]
+fn spill(slot: &Slot) {
+    let count = &slot.count;
+    if count.packets == 0 {
+        return;
+    }
+    match FLOW_TABLE.get_ptr_mut(&slot.key) {
+        // SAFETY: a map value; other CPUs write it too, so counters are added to atomically.
+        Some(old) => unsafe {
+            add(&raw mut (*old).packets, count.packets);
+            add(&raw mut (*old).bytes, count.bytes);
+            (*old).last = count.last;
+            (*old).flags |= count.flags;
+            (*old).row = count.row;
+            (*old).epoch = count.epoch;
+        },
+        None => insert(&slot.key, count),
+    }
+}
+
+/// Counts a packet in the table behind: its slot is busy with another flow.
+#[inline(always)]
+fn behind(key: &FlowKey, packet: &Packet, epoch: u32) {
+    let Some(count) = FLOW_TABLE.get_ptr_mut(key) else {
+        let number = row_number(key);
+        insert(key, &fresh(packet, number, epoch));
+        return row(number, packet);
+    };
+    // SAFETY: as in `spill`.
+    let number = unsafe {
+        if (*count).epoch != epoch {
+            (*count).row = row_number(key);
+            (*count).epoch = epoch;
+        }
+        add(&raw mut (*count).packets, 1);
+        add(&raw mut (*count).bytes, packet.length);
+        (*count).last = packet.now;
+        (*count).flags |= packet.flags as u32;
+        (*count).row
+    };
+    row(number, packet);
+}
+
+#[inline(always)]
+fn fresh(packet: &Packet, row: u32, epoch: u32) -> FlowCount {
+    FlowCount {
+        packets: 1,
+        bytes: packet.length,
+        first: packet.now,
+        last: packet.now,
+        flags: packet.flags as u32,
+        row,
+        epoch,
+        reserved: 0,
+    }
+}
+
+#[inline(always)]
+fn insert(key: &FlowKey, count: &FlowCount) {
+    match FLOW_TABLE.insert(key, count, 0) {
+        Ok(()) => fell_short(shortfall::FLOWS_MADE),
+        Err(_) => fell_short(shortfall::FLOW_FAILED),
+    }
+}
+
+/// Adds a packet to a ledger row.
+#[inline(always)]
+fn row(number: u32, packet: &Packet) {
+    let Some(row) = LEDGER.get_ptr_mut(number) else { return };
+    // SAFETY: the row is this CPU's own.
+    let row = unsafe { &mut *row };
+    row.packets += 1;
+    row.bytes += packet.length;
+    row.segments += packet.segments;
+    if packet.flags & (SYN | RST) != 0 {
+        if packet.flags & (SYN | ACK) == SYN {
+            row.syn += 1;
+        }
+        if packet.flags & RST != 0 {
+            row.rst += 1;
+        }
+    }
+}
+
+/// Adds a packet that belongs to no flow to its hook's base row.
+#[inline(never)]
+fn base_row(key: &FlowKey, packet: &Packet, malformed: bool) {
+    let number = hook_row(key);
+    let plain = Packet { flags: 0, ..*packet };
+    row(number, &plain);
+    if let Some(row) = LEDGER.get_ptr_mut(number) {
+        // SAFETY: the row is this CPU's own.
+        unsafe { if malformed { (*row).malformed += 1 } else { (*row).not_ip += 1 } }
+    }
+}
+
+/// The row of a hook that takes what no other row does; row 0 for a hook that the agent has not announced.
+#[inline(always)]
+fn hook_row(key: &FlowKey) -> u32 {
+    let hook = HookKey { interface: key.interface, direction: key.direction as u32 };
+    // SAFETY: the value is copied at once.
+    match unsafe { HOOK_ROWS.get(&hook) } {
+        Some(number) => *number,
+        None => {
+            fell_short(shortfall::NO_HOOK);
+            0
+        }
+    }
+}
+
+/// Finds, or makes, the row of a flow.
+#[inline(never)]
+fn row_number(key: &FlowKey) -> u32 {
+    let mut wanted = RowKey {
+        interface: key.interface,
+        direction: key.direction,
+        class: class(key) as u8,
+        ..RowKey::default()
+    };
+    if VIP_STATES.get_ptr(&key.destination).is_some() {
+        of_vip(&mut wanted, key, key.destination, key.destination_port);
+    } else if VIP_STATES.get_ptr(&key.source).is_some() {
+        of_vip(&mut wanted, key, key.source, key.source_port);
+    } else if wanted.class == 0 {
+        return hook_row(key);
+    }
+    existing(&wanted).or_else(|| new_row(&wanted)).unwrap_or_else(|| {
+        fell_short(shortfall::LEDGER_FULL);
+        hook_row(key)
+    })
+}
+
+#[inline(always)]
+fn of_vip(wanted: &mut RowKey, key: &FlowKey, vip: Address, port: u16) {
+    wanted.vip = vip;
+    wanted.vlan = key.vlan;
+    wanted.hop = key.hop;
+    wanted.protocol = key.protocol;
+    wanted.port = if has_own_row(key.protocol, vip, port) { port } else { 0 };
+}
+
+/// Whether a port of a virtual address has rows of its own: the first ports seen do, up to a bound.
+#[inline(always)]
+fn has_own_row(protocol: u8, vip: Address, port: u16) -> bool {
+    if protocol != 6 && protocol != 17 && protocol != 132 {
+        return false;
+    }
+    let seen = VipPort { vip, port, protocol, reserved: [0; 5] };
+    if VIP_PORTS_SEEN.get_ptr(&seen).is_some() {
+        return true;
+    }
+    let Some(state) = VIP_STATES.get_ptr_mut(&vip) else { return false };
+    // SAFETY: a map value; a race of two CPUs can pass the bound by as many ports as there are CPUs.
+    unsafe {
+        if (*state).ports >= VIP_PORTS {
+            return false;
+        }
+        // BPF_NOEXIST: two CPUs that see the port at once count it once.
+        if VIP_PORTS_SEEN.insert(&seen, &1, 1).is_ok() {
+            add(&raw mut (*state).ports, 1);
+        }
+    }
+    true
+}
+
+#[inline(always)]
+fn existing(wanted: &RowKey) -> Option<u32> {
+    // SAFETY: the value is copied at once.
+    unsafe { ROW_NUMBERS.get(wanted) }.copied()
+}
+
+#[inline(always)]
+fn new_row(wanted: &RowKey) -> Option<u32> {
+    let number = FREE_ROWS.pop().ok()??;
+    // BPF_NOEXIST: of two CPUs that make the same row, one gives its number back.
+    if ROW_NUMBERS.insert(wanted, &number, 1).is_ok() {
+        return Some(number);
+    }
+    let _ = FREE_ROWS.push(number, 0);
+    existing(wanted)
+}
+
+/// The traffic class of a flow: address sets first, then ports, the server's before the client's.
+#[inline(always)]
+fn class(key: &FlowKey) -> u32 {
+    class_of(key.source, key.destination, key.protocol, key.source_port, key.destination_port)
+}
+
+/// The traffic class of a conversation; 0 where no class claims it.
+#[inline(always)]
+pub fn class_of(source: Address, destination: Address, protocol: u8, source_port: u16, destination_port: u16) -> u32 {
+    let by_address = |address: Address| {
+        let octets: [u8; 16] = octets(address);
+        CLASS_BY_ADDRESS.get(Key::new(128, octets)).copied().unwrap_or(0)
+    };
+    let found = by_address(destination);
+    if found != 0 {
+        return found;
+    }
+    let found = by_address(source);
+    if found != 0 {
+        return found;
+    }
+    let base = match protocol {
+        6 => 0,
+        17 => 1 << 16,
+        _ => return CLASS_BY_PROTOCOL.get(protocol as u32).copied().unwrap_or(0),
+    };
+    let found = CLASS_BY_PORT.get(base + destination_port as u32).copied().unwrap_or(0);
+    if found != 0 {
+        return found;
+    }
+    let found = CLASS_BY_PORT.get(base + source_port as u32).copied().unwrap_or(0);
+    if found != 0 {
+        return found;
+    }
+    CLASS_BY_PROTOCOL.get(protocol as u32).copied().unwrap_or(0)
+}
+
+#[inline(always)]
+fn octets(address: Address) -> [u8; 16] {
+    // SAFETY: two words are sixteen octets, and every bit pattern is valid.
+    unsafe { core::mem::transmute(address.0) }
+}
+
+/// Reads two clocks together.
+#[inline(always)]
+pub fn clock() {
+    if let Some(clock) = CLOCK.get_ptr_mut(0) {
+        // SAFETY: a map value; the helpers take no argument.
+        unsafe {
+            (*clock).jiffies = bpf_jiffies64();
+            (*clock).boottime = bpf_ktime_get_boot_ns();
+        }
+    }
+}
