@@ -54,7 +54,15 @@ fn compile(toolchain: &Toolchain, linker: &Path) -> Result<PathBuf, String> {
         format!("-Clinker={}", linker.display()),
     ];
     let mut cargo = clean(variable("CARGO")?);
-    cargo.current_dir("../ebpf").args(["build", "--release", "--locked", "--bin", "weir", "--target", target]);
+    cargo.current_dir("../ebpf").args([
+        "build",
+        "--release",
+        "--locked",
+        "--bin",
+        "weir",
+        "--target",
+        target,
+    ]);
     cargo.arg("--target-dir").arg(&directory);
     cargo.env("RUSTC", &toolchain.rustc).env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     // aya-ebpf and the programs use inline assembly for BPF, which rustc has not made stable yet.

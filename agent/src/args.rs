@@ -230,14 +230,15 @@ fn flows(given: Option<u32>) -> Result<u32, ConfigError> {
 }
 
 fn read(path: &Path) -> Result<File, ConfigError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     serde_saphyr::from_str(&text)
         .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
 }
 
 fn host_name() -> String {
-    nix::unistd::gethostname().map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "unknown".to_owned() } else { name.trim().to_owned() }
 }
 
 #[cfg(test)]
@@ -264,7 +265,8 @@ mod tests {
             vips: vec!["10.10.50.10".parse().unwrap(), "::ffff:10.10.50.11".parse().unwrap()],
             ..RunArgs::default()
         };
-        let config = config("interfaces: [eth0]\nvips: [10.10.50.10, 'fd10:10:50::10']\nflows: 4096\n", args).unwrap();
+        let config =
+            config("interfaces: [eth0]\nvips: [10.10.50.10, 'fd10:10:50::10']\nflows: 4096\n", args).unwrap();
         assert_eq!(config.interfaces, ["eth1"]);
         let vips: Vec<String> = config.vips.iter().map(|vip| vip.0.to_string()).collect();
         assert_eq!(vips, ["10.10.50.10", "10.10.50.11", "fd10:10:50::10"]);

@@ -73,7 +73,8 @@ fn pull_and_parse(context: &TcContext, key: &mut FlowKey, flags: &mut u8) -> Par
 fn flow(key: &FlowKey, packet: &Packet) {
     // SAFETY: a constant of the loaded program; volatile, because the loader sets it.
     let mask = unsafe { core::ptr::read_volatile(&FRONT_MASK) };
-    let (Some(slot), Some(settings)) = (FRONT.get_ptr_mut(key.mix() as u32 & mask), SETTINGS.get_ptr(0)) else {
+    let (Some(slot), Some(settings)) = (FRONT.get_ptr_mut(key.mix() as u32 & mask), SETTINGS.get_ptr(0))
+    else {
         return;
     };
     // SAFETY: the slot is this CPU's own, and no program that uses it interrupts this one.
@@ -298,7 +299,13 @@ fn class(key: &FlowKey) -> u32 {
 
 /// The traffic class of a conversation; 0 where no class claims it.
 #[inline(always)]
-pub fn class_of(source: Address, destination: Address, protocol: u8, source_port: u16, destination_port: u16) -> u32 {
+pub fn class_of(
+    source: Address,
+    destination: Address,
+    protocol: u8,
+    source_port: u16,
+    destination_port: u16,
+) -> u32 {
     let by_address = |address: Address| {
         let octets: [u8; 16] = octets(address);
         CLASS_BY_ADDRESS.get(Key::new(128, octets)).copied().unwrap_or(0)

@@ -139,7 +139,8 @@ unsafe fn ipv6(at: usize, end: usize, key: &mut FlowKey, flags: &mut u8) -> Pars
             return Parsed::Short;
         }
         // SAFETY: the first eight octets were checked to lie before `end`.
-        let (next, size, offset): (u8, u8, u16) = unsafe { (load(header), load(header + 1), load(header + 2)) };
+        let (next, size, offset): (u8, u8, u16) =
+            unsafe { (load(header), load(header + 1), load(header + 2)) };
         key.protocol = next;
         header += match length {
             Extension::Eights => (size as usize) * 8 + 8,
@@ -261,7 +262,8 @@ mod tests {
         header
     }
 
-    const SYN_SEGMENT: [u8; 20] = [0x30, 0x39, 1, 0xbb, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, SYN, 0xff, 0xff, 0, 0, 0, 0];
+    const SYN_SEGMENT: [u8; 20] =
+        [0x30, 0x39, 1, 0xbb, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, SYN, 0xff, 0xff, 0, 0, 0, 0];
 
     #[test]
     fn tcp_over_ipv4_with_options_and_two_tags() {

@@ -134,11 +134,7 @@ fn changed(context: &SockOpsContext) {
     with_peer(context, |peer| {
         // SAFETY: a map value.
         unsafe {
-            if failed {
-                add(&raw mut (*peer).failed_connects, 1)
-            } else {
-                add(&raw mut (*peer).resets, 1)
-            }
+            if failed { add(&raw mut (*peer).failed_connects, 1) } else { add(&raw mut (*peer).resets, 1) }
         }
     });
 }

@@ -95,8 +95,8 @@ impl Hooks {
     /// # Errors
     /// When a hook cannot be attached; the other one then stays as it was.
     pub fn attach(&self, datapath: &mut Datapath, interface: IfIndex, name: &str) -> Result<(), HookError> {
+        self.announce(interface, name)?;
         for direction in Direction::ALL {
-            self.give_row(interface, direction, name)?;
             let failed = |source| HookError::Attach { interface: name.to_owned(), direction, source };
             match self.mode {
                 TcMode::Tcx => attach_tcx(datapath, interface, name, direction).map_err(failed)?,
@@ -104,6 +104,14 @@ impl Hooks {
             }
         }
         Ok(())
+    }
+
+    /// Gives both hooks of an interface their rows in the ledger. Attaching does it too.
+    ///
+    /// # Errors
+    /// When the ledger has no room.
+    pub fn announce(&self, interface: IfIndex, name: &str) -> Result<(), HookError> {
+        Direction::ALL.into_iter().try_for_each(|direction| self.give_row(interface, direction, name))
     }
 
     /// Detaches from an interface. Its counts stay until [`Self::forget`].
@@ -155,7 +163,9 @@ impl Hooks {
         let detached = |reason: &str| HookState::Detached { reason: reason.to_owned() };
         match (ours, programs) {
             (None, _) => hook(detached("its link is gone; restart the agent to attach again"), Vec::new()),
-            (Some(_), Err(error)) => hook(detached(&format!("the interface cannot be asked: {error}")), Vec::new()),
+            (Some(_), Err(error)) => {
+                hook(detached(&format!("the interface cannot be asked: {error}")), Vec::new())
+            }
             (Some(info), Ok((programs, _))) => {
                 let state = match programs.iter().position(|&id| id == info.program) {
                     Some(0) => HookState::Head,
@@ -203,7 +213,12 @@ fn attach_type(direction: Direction) -> TcAttachType {
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-fn attach_tcx(datapath: &mut Datapath, interface: IfIndex, name: &str, direction: Direction) -> Result<(), AnyError> {
+fn attach_tcx(
+    datapath: &mut Datapath,
+    interface: IfIndex,
+    name: &str,
+    direction: Direction,
+) -> Result<(), AnyError> {
     let label = program_name(direction);
     let pin = datapath.pins().hook(interface, direction);
     let program: &mut SchedClassifier = datapath.program(label)?;

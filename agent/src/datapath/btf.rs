@@ -99,7 +99,9 @@ impl Btf {
         let at = self.types[self.find(name, KIND_ENUM).ok_or_else(missing)? as usize];
         let count = self.word(at + 4)? & 0xffff;
         (0..count as usize)
-            .map(|n| Ok((self.word(at + 12 + n * 8 + 4)?, self.string(self.word(at + 12 + n * 8)?).to_owned())))
+            .map(|n| {
+                Ok((self.word(at + 12 + n * 8 + 4)?, self.string(self.word(at + 12 + n * 8)?).to_owned()))
+            })
             .collect()
     }
 
@@ -157,7 +159,8 @@ impl Btf {
     }
 
     fn word(&self, at: usize) -> Result<u32, BtfError> {
-        let octets = at.checked_add(4).and_then(|end| self.data.get(at..end)).ok_or(BtfError::Malformed(at))?;
+        let octets =
+            at.checked_add(4).and_then(|end| self.data.get(at..end)).ok_or(BtfError::Malformed(at))?;
         Ok(u32::from_ne_bytes([octets[0], octets[1], octets[2], octets[3]]))
     }
 

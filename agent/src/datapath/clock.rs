@@ -22,7 +22,8 @@ impl Ticks {
     /// Finds the rate that explains a sample of both clocks best.
     pub(super) fn new(sample: Clock) -> Self {
         let seconds = sample.boottime as f64 / 1e9;
-        let miss = |rate: u64| (sample.jiffies.saturating_sub(initial(rate)) as f64 / rate as f64 - seconds).abs();
+        let miss =
+            |rate: u64| (sample.jiffies.saturating_sub(initial(rate)) as f64 / rate as f64 - seconds).abs();
         let rate = RATES.into_iter().min_by(|a, b| miss(*a).total_cmp(&miss(*b))).unwrap_or(RATES[1]);
         Self { sample, rate }
     }
@@ -47,9 +48,14 @@ mod tests {
     fn the_rate_is_found_and_times_agree() {
         for rate in [100, 250, 300, 1000] {
             for seconds in [60, 86_400, 400 * 86_400] {
-                let sample = Clock { jiffies: initial(rate) + seconds * rate, boottime: seconds * 1_000_000_000 };
+                let sample =
+                    Clock { jiffies: initial(rate) + seconds * rate, boottime: seconds * 1_000_000_000 };
                 let ticks = Ticks::new(sample);
-                assert_eq!(ticks.since_boot(sample.jiffies - 5 * rate), Duration::from_secs(seconds - 5), "{rate}");
+                assert_eq!(
+                    ticks.since_boot(sample.jiffies - 5 * rate),
+                    Duration::from_secs(seconds - 5),
+                    "{rate}"
+                );
             }
         }
     }

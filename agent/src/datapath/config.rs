@@ -110,7 +110,8 @@ impl Targets {
                 }
             }
             class.protocols.iter().for_each(|&protocol| protocols[usize::from(protocol)] = number);
-            prefixes.extend(class.addresses.iter().map(|net| (prefix_key(net.addr(), net.prefix_len()), number)));
+            prefixes
+                .extend(class.addresses.iter().map(|net| (prefix_key(net.addr(), net.prefix_len()), number)));
         }
         write_changed(&self.by_port, &ports)?;
         write_changed(&self.by_protocol, &protocols)?;
@@ -126,7 +127,11 @@ impl Targets {
     }
 
     fn epoch(&self) -> Result<u32, TableError> {
-        Ok(self.settings.read(&0)?.and_then(|settings| settings.first().copied()).map_or(0, |settings| settings.epoch))
+        Ok(self
+            .settings
+            .read(&0)?
+            .and_then(|settings| settings.first().copied())
+            .map_or(0, |settings| settings.epoch))
     }
 
     /// Ends what flows have found: they find their rows and classes again. Never 0, which means "not set up".

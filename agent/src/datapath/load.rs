@@ -135,7 +135,9 @@ impl Datapath {
         let mask = slots - 1;
         let mut loader = EbpfLoader::new();
         loader.override_global("FRONT_MASK", &mask, true);
-        for (name, offset) in ["SKB_DEV", "DEVICE_IFINDEX", "DEVICE_NET", "NET_INODE"].into_iter().zip(&offsets) {
+        for (name, offset) in
+            ["SKB_DEV", "DEVICE_IFINDEX", "DEVICE_NET", "NET_INODE"].into_iter().zip(&offsets)
+        {
             loader.override_global(name, offset, true);
         }
         loader.map_max_entries("FRONT", slots).map_max_entries("FLOW_TABLE", options.flows);
@@ -233,7 +235,8 @@ impl Datapath {
     /// Names and descriptors of all loaded programs that run by themselves.
     pub(super) fn program_descriptors(&self) -> Vec<(String, OwnedFd)> {
         let programs = self.ebpf.programs().filter(|(name, _)| *name != "weir_clock");
-        let descriptor = |program: &aya::programs::Program| program.fd().ok()?.as_fd().try_clone_to_owned().ok();
+        let descriptor =
+            |program: &aya::programs::Program| program.fd().ok()?.as_fd().try_clone_to_owned().ok();
         programs.filter_map(|(name, program)| Some((name.to_owned(), descriptor(program)?))).collect()
     }
 
@@ -268,8 +271,14 @@ fn replace_other_shapes(pins: &Pins, sized: &[(&str, u32)]) -> Result<(), LoadEr
         let path = pins.map(name);
         let Ok(info) = aya::maps::MapInfo::from_pin(&path) else { continue };
         if info.max_entries() != *entries {
-            tracing::warn!(map = name, old = info.max_entries(), new = entries, "flow table resized: it starts empty");
-            std::fs::remove_file(&path).map_err(|source| LoadError::Map { map: (*name).to_owned(), source })?;
+            tracing::warn!(
+                map = name,
+                old = info.max_entries(),
+                new = entries,
+                "flow table resized: it starts empty"
+            );
+            std::fs::remove_file(&path)
+                .map_err(|source| LoadError::Map { map: (*name).to_owned(), source })?;
         }
     }
     Ok(())

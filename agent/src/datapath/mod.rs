@@ -10,7 +10,7 @@ mod reader;
 mod sys;
 mod table;
 
-pub use attach::{Hooks, HookError, TcMode};
+pub use attach::{HookError, Hooks, TcMode};
 pub use btf::{Btf, BtfError};
 pub use config::{ConfigError, Targets};
 pub use load::{Datapath, LoadError, OBJECT, Options};

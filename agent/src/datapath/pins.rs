@@ -20,7 +20,9 @@ pub struct Pins {
 #[derive(Debug, Error)]
 pub enum PinError {
     /// It is not there and cannot be made, or it is not in a BPF file system.
-    #[error("{path} cannot hold pinned maps; mount a BPF file system (mount -t bpf bpf /sys/fs/bpf) or give --pin-dir")]
+    #[error(
+        "{path} cannot hold pinned maps; mount a BPF file system (mount -t bpf bpf /sys/fs/bpf) or give --pin-dir"
+    )]
     Unusable {
         /// Which folder.
         path: PathBuf,
@@ -100,7 +102,8 @@ impl Pins {
     /// # Errors
     /// When one cannot be removed.
     pub fn remove_other_layouts(&self) -> Result<Vec<PathBuf>, PinError> {
-        let old: Vec<_> = entries(&self.root).into_iter().filter(|path| is_maps(path) && *path != self.maps()).collect();
+        let old: Vec<_> =
+            entries(&self.root).into_iter().filter(|path| is_maps(path) && *path != self.maps()).collect();
         old.iter().try_for_each(|path| remove_folder(path))?;
         Ok(old)
     }
@@ -129,7 +132,9 @@ fn hook_of(path: &Path) -> Option<(IfIndex, Direction)> {
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
-    fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
+    fs::read_dir(folder)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default()
 }
 
 fn remove_folder(folder: &Path) -> Result<(), PinError> {

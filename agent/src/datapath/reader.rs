@@ -102,7 +102,8 @@ impl Reader {
                 flows_evicted: evicted(&made, &maps),
                 flow_insert_failures: made[shortfall::FLOW_FAILED as usize],
                 ledger_overflow: made[shortfall::LEDGER_FULL as usize] + made[shortfall::NO_HOOK as usize],
-                events_lost: made[shortfall::DROP_KINDS_FULL as usize] + made[shortfall::SOCKETS_FULL as usize],
+                events_lost: made[shortfall::DROP_KINDS_FULL as usize]
+                    + made[shortfall::SOCKETS_FULL as usize],
             },
             maps,
         })
@@ -209,10 +210,14 @@ impl Reader {
     fn drops(&self) -> Result<Vec<DropCounters>, TableError> {
         let mut sums: BTreeMap<(String, DropPlace), u64> = BTreeMap::new();
         self.drops.visit(|key, cpus| {
-            let reason = self.reasons.get(&key.reason).cloned().unwrap_or_else(|| format!("reason_{}", key.reason));
+            let reason =
+                self.reasons.get(&key.reason).cloned().unwrap_or_else(|| format!("reason_{}", key.reason));
             *sums.entry((reason, self.place(&key))).or_default() += cpus.sum::<u64>();
         })?;
-        Ok(sums.into_iter().map(|((reason, place), packets)| DropCounters { reason, place, packets }).collect())
+        Ok(sums
+            .into_iter()
+            .map(|((reason, place), packets)| DropCounters { reason, place, packets })
+            .collect())
     }
 
     fn place(&self, key: &DropKey) -> DropPlace {
@@ -265,7 +270,12 @@ impl Reader {
                 "VIP_STATES" => count(&self.vips)?,
                 _ => continue,
             };
-            fills.push(MapFill { map: (*name).to_lowercase(), entries, capacity, memory_bytes: sys::fdinfo(map.fd().as_fd(), "memlock").unwrap_or(0) });
+            fills.push(MapFill {
+                map: (*name).to_lowercase(),
+                entries,
+                capacity,
+                memory_bytes: sys::fdinfo(map.fd().as_fd(), "memlock").unwrap_or(0),
+            });
         }
         Ok(fills)
     }
@@ -401,7 +411,10 @@ fn vip_counters(key: &RowKey, row: &Row) -> Option<VipCounters> {
 }
 
 fn tcp_counters(class: String, row: &TcpRow) -> TcpCounters {
-    let histogram = |buckets: &[u64; BUCKETS], sum| Histogram { buckets: buckets.to_vec(), sum: Duration::from_micros(sum) };
+    let histogram = |buckets: &[u64; BUCKETS], sum| Histogram {
+        buckets: buckets.to_vec(),
+        sum: Duration::from_micros(sum),
+    };
     TcpCounters {
         class,
         connects: row.connects,

@@ -240,7 +240,10 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
 pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = [LinkInfo::zeroed()];
     let length = size_of::<LinkInfo>() as u32;
-    call(OBJ_GET_INFO_BY_FD, &mut Info { fd: link.as_raw_fd() as u32, length, info: address_mut(&mut info) })?;
+    call(
+        OBJ_GET_INFO_BY_FD,
+        &mut Info { fd: link.as_raw_fd() as u32, length, info: address_mut(&mut info) },
+    )?;
     Ok(info[0])
 }
 

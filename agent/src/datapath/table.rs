@@ -57,7 +57,8 @@ impl<K: Pod, V: Pod> Table<K, V> {
         let info = map.info().map_err(|error| failed("open", &name)(error))?;
         let (key, value) = (size_of::<K>() as u32, size_of::<V>() as u32);
         if info.key_size() != key || info.value_size() != value {
-            let sizes = format!("it has keys of {} and values of {} octets", info.key_size(), info.value_size());
+            let sizes =
+                format!("it has keys of {} and values of {} octets", info.key_size(), info.value_size());
             return Err(failed("use", &name)(io::Error::other(sizes)));
         }
         Ok(Self { name, map, cpus, types: PhantomData })
@@ -96,7 +97,8 @@ impl<K: Pod, V: Pod> Table<K, V> {
             values.extend_from_slice(bytemuck::bytes_of(value));
             values.resize(values.len().next_multiple_of(if self.cpus > 1 { 8 } else { 1 }), 0);
         }
-        sys::update(self.fd(), bytemuck::bytes_of(key), &values, 0).map_err(|error| failed("write", &self.name)(error))
+        sys::update(self.fd(), bytemuck::bytes_of(key), &values, 0)
+            .map_err(|error| failed("write", &self.name)(error))
     }
 
     /// Removes an entry; one that is not there is no error.
@@ -105,7 +107,9 @@ impl<K: Pod, V: Pod> Table<K, V> {
     /// When the kernel refuses.
     pub fn remove(&self, key: &K) -> Result<(), TableError> {
         match sys::delete(self.fd(), bytemuck::bytes_of(key)) {
-            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(failed("change", &self.name)(error)),
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
+                Err(failed("change", &self.name)(error))
+            }
             _ => Ok(()),
         }
     }
@@ -133,7 +137,8 @@ impl<K: Pod, V: Pod> Table<K, V> {
                 }
                 Err(error) => return Err(failed("read", &self.name)(error)),
             };
-            let entries = keys.chunks_exact(size_of::<K>()).zip(values.chunks_exact(stride)).take(count as usize);
+            let entries =
+                keys.chunks_exact(size_of::<K>()).zip(values.chunks_exact(stride)).take(count as usize);
             for (key, values) in entries {
                 visit(bytemuck::pod_read_unaligned(key), &mut self.split(values));
             }
@@ -159,7 +164,8 @@ impl<V: Pod + Zeroable> Table<[u8; 0], V> {
     /// # Errors
     /// When the queue is full or the kernel refuses.
     pub fn push(&self, value: &V) -> Result<(), TableError> {
-        sys::update(self.fd(), &[], bytemuck::bytes_of(value), 0).map_err(|error| failed("write", &self.name)(error))
+        sys::update(self.fd(), &[], bytemuck::bytes_of(value), 0)
+            .map_err(|error| failed("write", &self.name)(error))
     }
 
     /// Takes the first element of a queue; `None` when it is empty.
