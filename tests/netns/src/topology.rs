@@ -6,6 +6,7 @@
 //! and the same in IPv6: fd10:10:20::/64, fd10:10:30::/64. Node N's port on the router's bridge is `nodeN`.
 
 use std::net::IpAddr;
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -63,12 +64,12 @@ impl Lab {
         ]
     }
 
-    /// Let the router drop this share of what it forwards, at random, so that there is loss to be seen.
+    /// Let the router drop this share of what it forwards, 1 to 100, at random, so that there is loss to be seen.
     pub fn lose(&self, percent: u8) -> Result<()> {
-        let rules = format!(
-            "table inet loss {{ chain forward {{ type filter hook forward priority 0; numgen random mod 100 < {percent} drop; }}; }}"
-        );
-        self.router.output(std::process::Command::new("nft").arg(rules)).map(drop)
+        let last = percent.saturating_sub(1).min(99);
+        let chain = format!("type filter hook forward priority 0; numgen random mod 100 0-{last} drop;");
+        let rules = format!("table inet loss {{ chain forward {{ {chain} }}; }}");
+        self.router.output(Command::new("nft").arg(rules)).map(drop)
     }
 
     fn set_up_router(&self) -> Result<()> {

@@ -19,10 +19,12 @@ const PURE_IN_SYNC: &[&str] = &["config", "crd", "inputs", "intent", "plan", "re
 const DATA_CRATES: &[&str] = &[
     "base64",
     "bytemuck",
+    "indexmap",
     "ipnet",
     "jiff",
     "k8s_openapi",
     "prefix_trie",
+    "regex",
     "schemars",
     "serde",
     "serde_json",

@@ -185,7 +185,8 @@ fn ledger(node: &Host, agent: &Agent<'_>) -> Result<[Ledger; 2]> {
         let scrape = agent.scrape()?;
         if node.counters(UPLINK)? == before {
             let count = |direction| {
-                scrape.count("weir_interface_packets_total", &[("interface", UPLINK), ("direction", direction)])
+                scrape
+                    .count("weir_interface_packets_total", &[("interface", UPLINK), ("direction", direction)])
             };
             let agent = Ledger { ingress: count("ingress"), egress: count("egress") };
             return Ok([agent, Ledger { ingress: before.received_packets, egress: before.sent_packets }]);
