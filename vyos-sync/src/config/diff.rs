@@ -61,7 +61,8 @@ impl fmt::Display for Command {
 
 /// The commands that make `running` equal to `desired`: deletions first, from the bottom up, then settings.
 ///
-/// A node that is wholly gone is deleted at its highest point. A node left without content stays.
+/// A node that is wholly gone is deleted at its highest point, a tag node by its instances. A node left without content
+/// stays.
 pub fn diff(running: &Tree, desired: &Tree, kinds: &impl Kinds) -> Vec<Command> {
     let mut walk = Walk { kinds, at: Vec::new(), deletes: Vec::new(), sets: Vec::new() };
     walk.branches(running.children(), desired.children());
@@ -118,8 +119,8 @@ struct Walk<'a, K> {
 
 impl<K: Kinds> Walk<'_, K> {
     fn branches(&mut self, running: &Children, desired: &Children) {
-        for name in running.keys().filter(|name| !desired.contains_key(*name)) {
-            self.within(name, |walk| walk.delete(None));
+        for (name, node) in running.iter().filter(|(name, _)| !desired.contains_key(*name)) {
+            self.within(name, |walk| walk.delete_all(node));
         }
         for (name, want) in desired {
             self.within(name, |walk| match running.get(name) {
@@ -134,8 +135,8 @@ impl<K: Kinds> Walk<'_, K> {
             (Node::Branch(have), Node::Branch(want)) => self.branches(have, want),
             (Node::Leaf(have), Node::Leaf(want)) => self.values(have, want),
             (have, want) if have.is_bare() => self.set_all(want),
-            (_, want) => {
-                self.delete(None);
+            (have, want) => {
+                self.delete_all(have);
                 self.set_all(want);
             }
         }
@@ -155,6 +156,14 @@ impl<K: Kinds> Walk<'_, K> {
             self.sets.push(Command::Set { path, value });
         });
         self.at = at;
+    }
+
+    /// Of a tag node only the instances that are known: one added since the reading is not taken along.
+    fn delete_all(&mut self, node: &Node) {
+        match node.children().filter(|_| self.kinds.kind(&self.at) == Some(Kind::Tag)) {
+            Some(instances) => instances.keys().for_each(|name| self.within(name, |walk| walk.delete(None))),
+            None => self.delete(None),
+        }
     }
 
     fn set(&mut self, value: Option<&str>) {
