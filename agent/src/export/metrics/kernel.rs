@@ -198,7 +198,7 @@ pub(super) fn write(page: &mut Page<'_>, scrape: &Scrape) -> fmt::Result {
 }
 
 /// The word of a layer in labels and tables.
-pub(crate) fn layer_word(layer: LossLayer) -> &'static str {
+fn layer_word(layer: LossLayer) -> &'static str {
     match layer {
         LossLayer::Nic => "nic",
         LossLayer::Softnet => "softnet",
@@ -228,7 +228,7 @@ fn drops(page: &mut Page<'_>, scrape: &Scrape) -> fmt::Result {
         *sums.entry(("kernel", Value::Text(word(&row.reason)))).or_default() += row.packets;
     }
     for one in link::watched(&scrape.snapshot) {
-        for (source, reason, packets) in link::drops(one) {
+        for (source, reason, packets) in link::drops(link::counters(scrape.host.as_ref(), one)) {
             *sums.entry((source, reason.into())).or_default() += packets;
         }
     }

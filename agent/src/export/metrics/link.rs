@@ -5,7 +5,8 @@ use std::fmt;
 
 use super::family::{Family, Kind, Measure, Page, Value, word};
 use crate::model::address::IfIndex;
-use crate::model::link::{Link, LinkKind, OperState};
+use crate::model::host::HostCounters;
+use crate::model::link::{Link, LinkCounters, LinkKind, OperState};
 use crate::state::Snapshot;
 
 /// Interfaces that have series of their own; watched ones come first, then uplinks, then all others.
@@ -148,26 +149,36 @@ pub(super) const FAMILIES: &[&Family] = &[
 ];
 
 /// Writes the families of this file.
-pub(super) fn write(page: &mut Page<'_>, snapshot: &Snapshot) -> fmt::Result {
+pub(super) fn write(page: &mut Page<'_>, snapshot: &Snapshot, host: Option<&HostCounters>) -> fmt::Result {
     count(page, snapshot)?;
     let links = chosen(snapshot);
     info(page, snapshot, &links)?;
     let of = |link: &'_ &Link| [Value::Text(word(&link.name).into_owned().into())];
-    page.gauge(&UP, links.iter().map(|link| (of(link), u64::from(carries(link)))))?;
+    page.gauge(&UP, links.iter().map(|link| (of(link), u64::from(link.is_up()))))?;
     page.gauge(&MTU, links.iter().map(|link| (of(link), link.mtu)))?;
     page.gauge(&SPEED, links.iter().filter_map(|link| Some((of(link), link.speed? / 8))))?;
     page.counter(&FLAPS, links.iter().map(|link| (of(link), link.flaps)))?;
-    page.counter(&CARRIER, links.iter().map(|link| (of(link), link.counters.carrier_changes)))?;
-    both(page, &PACKETS, &links, |link| [link.counters.rx_packets, link.counters.tx_packets])?;
-    both(page, &BYTES, &links, |link| [link.counters.rx_bytes, link.counters.tx_bytes])?;
-    both(page, &ERRORS, &links, |link| [link.counters.rx_errors, link.counters.tx_errors])?;
+    page.counter(&CARRIER, links.iter().map(|link| (of(link), counters(host, link).carrier_changes)))?;
+    both(page, &PACKETS, &links, |link| {
+        let counters = counters(host, link);
+        [counters.rx_packets, counters.tx_packets]
+    })?;
+    both(page, &BYTES, &links, |link| {
+        let counters = counters(host, link);
+        [counters.rx_bytes, counters.tx_bytes]
+    })?;
+    both(page, &ERRORS, &links, |link| {
+        let counters = counters(host, link);
+        [counters.rx_errors, counters.tx_errors]
+    })?;
     let dropped = links.iter().flat_map(|link| {
-        let rows = drops(link).into_iter().filter(|(_, reason, _)| !reason.ends_with("errors"));
+        let rows =
+            drops(counters(host, link)).into_iter().filter(|(_, reason, _)| !reason.ends_with("errors"));
         rows.map(|(_, reason, packets)| ([Value::Text(word(&link.name)), reason.into()], packets))
     });
     page.counter(&DROPS, dropped)?;
     page.gauge(&QUEUE_LENGTH, links.iter().map(|link| (of(link), link.queue_length)))?;
-    page.gauge(&BACKLOG, links.iter().map(|link| (of(link), link.counters.qdisc_backlog)))
+    page.gauge(&BACKLOG, links.iter().map(|link| (of(link), counters(host, link).qdisc_backlog)))
 }
 
 /// The links on which the agent measures.
@@ -176,9 +187,13 @@ pub(crate) fn watched(snapshot: &Snapshot) -> impl Iterator<Item = &Link> {
     indices.into_iter().filter_map(|index| snapshot.links.get(&index))
 }
 
+/// A link's counters, the freshest known.
+pub(crate) fn counters<'a>(host: Option<&'a HostCounters>, link: &'a Link) -> &'a LinkCounters {
+    host.and_then(|host| host.links.get(&link.index)).unwrap_or(&link.counters)
+}
+
 /// What a link lost by its own counters: who counted, the reason, and packets.
-pub(crate) fn drops(link: &Link) -> [(&'static str, &'static str, u64); 7] {
-    let counters = &link.counters;
+pub(crate) fn drops(counters: &LinkCounters) -> [(&'static str, &'static str, u64); 7] {
     [
         ("nic", "rx_errors", counters.rx_errors),
         ("nic", "rx_dropped", counters.rx_dropped),
@@ -221,11 +236,6 @@ pub(crate) fn state_word(state: OperState) -> &'static str {
     }
 }
 
-/// Devices without a link state of their own, such as loopback, stay `unknown` and work.
-fn carries(link: &Link) -> bool {
-    link.admin_up && matches!(link.state, OperState::Up | OperState::Unknown)
-}
-
 fn chosen(snapshot: &Snapshot) -> Vec<&Link> {
     let watched: BTreeSet<IfIndex> = watched(snapshot).map(|link| link.index).collect();
     let mut links: Vec<&Link> =
@@ -266,7 +276,12 @@ fn info(page: &mut Page<'_>, snapshot: &Snapshot, links: &[&Link]) -> fmt::Resul
     )
 }
 
-fn both(page: &mut Page<'_>, family: &Family, links: &[&Link], values: fn(&Link) -> [u64; 2]) -> fmt::Result {
+fn both(
+    page: &mut Page<'_>,
+    family: &Family,
+    links: &[&Link],
+    values: impl Fn(&Link) -> [u64; 2],
+) -> fmt::Result {
     let series = links.iter().flat_map(|link| {
         let [rx, tx] = values(link);
         [("ingress", rx), ("egress", tx)]

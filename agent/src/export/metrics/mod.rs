@@ -21,6 +21,16 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
+/// The words for states and kinds, the same in metrics and in the gRPC interface.
+pub(crate) mod words {
+    pub(crate) use super::kernel::neighbour_word as neighbour;
+    pub(crate) use super::link::{
+        counters as link_counters, drops as link_drops, kind_word as kind, state_word as state, watched,
+    };
+    pub(crate) use super::own::{feature_words as feature, hook_words as hook};
+    pub(crate) use super::probe::link_layer_kind as link_layer;
+}
+
 pub use exposition::Exposition;
 pub use family::{Family, Kind, Measure, word};
 
@@ -103,7 +113,7 @@ impl Collector for Scrape {
             traffic::write(&mut page, &self.snapshot, measurement)?;
             tcp::write(&mut page, measurement)?;
         }
-        link::write(&mut page, &self.snapshot)?;
+        link::write(&mut page, &self.snapshot, self.host.as_ref())?;
         kernel::write(&mut page, self)?;
         probe::write(&mut page, &self.snapshot)?;
         own::write(&mut page, self)

@@ -74,7 +74,11 @@ pub(super) fn write(page: &mut Page<'_>, snapshot: &Snapshot) -> fmt::Result {
     let probes: Vec<([Value<'_>; 3], &Probe)> = gateways.iter().flat_map(Named::probes).collect();
     page.histogram(
         &LATENCY,
-        probes.iter().map(|(labels, probe)| (labels.clone(), buckets(&probe.buckets, probe.sum))),
+        // Before the first answer nobody knows the buckets.
+        probes
+            .iter()
+            .filter(|(_, probe)| !probe.latency.buckets.is_empty())
+            .map(|(labels, probe)| (labels.clone(), buckets(&probe.latency))),
     )?;
     let last = probes.iter().filter_map(|(labels, probe)| Some((labels.clone(), probe.last?.as_secs_f64())));
     page.gauge(&LAST, last)?;

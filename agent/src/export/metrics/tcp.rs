@@ -121,7 +121,7 @@ pub(super) fn write(page: &mut Page<'_>, measurement: &Measurement) -> fmt::Resu
 }
 
 /// A histogram of powers of two microseconds as buckets in seconds.
-pub(super) fn buckets(histogram: &[u64], sum: Duration) -> Buckets {
+pub(super) fn buckets(Histogram { buckets: histogram, sum }: &Histogram) -> Buckets {
     // The last bucket has no upper bound of its own, so no bound from there on can be vouched for.
     let bounded = histogram.len().checked_sub(1).unwrap_or(*BOUNDS.end() + 1);
     let mut counts = Vec::with_capacity(BOUNDS.count() + 1);
@@ -137,7 +137,7 @@ pub(super) fn buckets(histogram: &[u64], sum: Duration) -> Buckets {
 
 fn classes(page: &mut Page<'_>, rows: &[TcpCounters]) -> fmt::Result {
     let histograms = |of: fn(&TcpCounters) -> &Histogram| {
-        rows.iter().map(move |row| ([Value::Text(word(&row.class))], buckets(&of(row).buckets, of(row).sum)))
+        rows.iter().map(move |row| ([Value::Text(word(&row.class))], buckets(of(row))))
     };
     page.histogram(&RTT, histograms(|row| &row.rtt))?;
     page.histogram(&CONNECT, histograms(|row| &row.connect))?;
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn every_sample_is_in_one_bucket() {
         let histogram: Vec<u64> = (0..32).map(|n| n + 1).collect();
-        let counts = buckets(&histogram, Duration::ZERO).counts;
+        let counts = buckets(&Histogram { buckets: histogram.clone(), sum: Duration::ZERO }).counts;
         assert_eq!(counts.iter().map(|(_, n)| n).sum::<u64>(), histogram.iter().sum::<u64>());
         assert_eq!(counts[0], (16e-6, 1 + 2 + 3 + 4 + 5));
         assert_eq!(counts.len(), 22);
@@ -186,9 +186,9 @@ mod tests {
 
     #[test]
     fn an_unbounded_bucket_is_only_in_the_last() {
-        let counts = buckets(&[0, 0, 0, 0, 0, 3, 7], Duration::ZERO).counts;
+        let counts = buckets(&Histogram { buckets: vec![0, 0, 0, 0, 0, 3, 7], sum: Duration::ZERO }).counts;
         assert_eq!(counts, [(16e-6, 0), (32e-6, 3), (f64::INFINITY, 7)]);
-        let empty = buckets(&[], Duration::ZERO).counts;
+        let empty = buckets(&Histogram::default()).counts;
         assert_eq!((empty.len(), empty[21]), (22, (f64::INFINITY, 0)));
     }
 }

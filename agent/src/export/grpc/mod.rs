@@ -1,0 +1,248 @@
+//! The agent's own gRPC interface: what `weirctl` shows.
+
+mod convert;
+mod filter;
+mod listen;
+mod pace;
+mod rate;
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+pub use listen::{BindError, UnixSocket, serve_tcp, serve_unix};
+
+use super::proto;
+use super::tally::Tally;
+use crate::model::measurement::{Source, SourceError};
+use crate::state::Snapshot;
+use convert::Drops;
+use filter::Filter;
+use pace::Pace;
+use rate::Reading;
+
+/// Streams served at a time; further ones are refused.
+pub const STREAMS: usize = 16;
+
+/// Flows in one message.
+const CHUNK: usize = 256;
+
+type Stream<T> = BoxStream<'static, Result<T, Status>>;
+
+/// Answers from what the agent knows and what it reads at that moment. It reads only when somebody asks, and holds nothing
+/// for slow clients: a stream looks again once its client has taken the last message.
+#[derive(Clone)]
+pub struct Service {
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    source: Arc<dyn Source>,
+    tally: Arc<Tally>,
+    streams: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+impl Service {
+    /// A service of a source; `tally` is shared with all that serve, and `shutdown` ends streams.
+    pub fn new(
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+        source: Arc<dyn Source>,
+        tally: Arc<Tally>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { snapshot, source, tally, streams: Arc::new(Semaphore::new(STREAMS)), shutdown }
+    }
+
+    fn now(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// Reads where blocking is allowed.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Source) -> Result<T, SourceError> + Send + 'static,
+    ) -> Result<T, SourceError> {
+        let source = Arc::clone(&self.source);
+        match tokio::task::spawn_blocking(move || read(source.as_ref())).await {
+            Ok(result) => result,
+            Err(broken) => Err(SourceError { what: "the source".to_owned(), source: Box::new(broken) }),
+        }
+    }
+
+    async fn flows(&self) -> Result<Vec<crate::model::flow::Flow>, SourceError> {
+        self.read(|source| source.flows()).await.inspect_err(|_| self.tally.flow_errors.one())
+    }
+
+    async fn reading(&self) -> Reading {
+        let measurement =
+            self.read(|source| source.measure()).await.inspect_err(|_| self.tally.datapath_errors.one());
+        Reading { at: Instant::now(), measurement, flows: self.flows().await }
+    }
+
+    async fn drops(&self) -> Result<Drops, Status> {
+        let measured =
+            self.read(|source| source.measure()).await.inspect_err(|_| self.tally.datapath_errors.one());
+        let host = self.read(|source| source.host()).await.inspect_err(|_| self.tally.host_errors.one());
+        let measurement = measured.map_err(|error| unavailable(&error))?;
+        Ok(convert::drops(&self.now(), &measurement, host.ok().as_ref()))
+    }
+
+    /// Makes a stream of looks until the client or the agent goes.
+    fn stream<T: Send + 'static>(&self, looks: Stream<T>) -> Result<Response<Stream<T>>, Status> {
+        let permit = Arc::clone(&self.streams).try_acquire_owned();
+        let permit = permit
+            .map_err(|_| Status::resource_exhausted(format!("{STREAMS} streams are served already")))?;
+        let served = Served { tally: Arc::clone(&self.tally), _permit: permit };
+        self.tally.streams_begun.one();
+        let looks = looks.map(move |look| {
+            let _served = &served;
+            look
+        });
+        Ok(Response::new(looks.take_until(self.shutdown.clone().cancelled_owned()).boxed()))
+    }
+}
+
+/// Held while a stream is served.
+struct Served {
+    tally: Arc<Tally>,
+    _permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.tally.streams_ended.one();
+    }
+}
+
+fn unavailable(error: &SourceError) -> Status {
+    Status::unavailable(convert::problem("", error).text)
+}
+
+#[tonic::async_trait]
+impl proto::weir_server::Weir for Service {
+    type TopStream = Stream<proto::TopResponse>;
+    type FlowsStream = Stream<proto::FlowsResponse>;
+    type DropsStream = Stream<proto::DropsResponse>;
+
+    async fn status(
+        &self,
+        _: Request<proto::StatusRequest>,
+    ) -> Result<Response<proto::StatusResponse>, Status> {
+        let measurement =
+            self.read(|source| source.measure()).await.inspect_err(|_| self.tally.datapath_errors.one());
+        let host = self.read(|source| source.host()).await.inspect_err(|_| self.tally.host_errors.one());
+        Ok(Response::new(convert::status(&self.now(), &measurement, &host)))
+    }
+
+    async fn links(&self, _: Request<proto::LinksRequest>) -> Result<Response<proto::LinksResponse>, Status> {
+        let host = self.read(|source| source.host()).await.inspect_err(|_| self.tally.host_errors.one());
+        Ok(Response::new(convert::links(&self.now(), host.ok().as_ref())))
+    }
+
+    async fn top(&self, request: Request<proto::TopRequest>) -> Result<Response<Self::TopStream>, Status> {
+        let request = request.into_inner();
+        let pace = Pace::new(request.interval_ms)?;
+        let limit = if request.limit == 0 { 20 } else { request.limit.min(1000) as usize };
+        let state = (self.clone(), pace, None::<Reading>);
+        let looks = stream::unfold(state, move |(service, mut pace, earlier)| async move {
+            let earlier = match earlier {
+                Some(reading) => reading,
+                None => service.reading().await,
+            };
+            let skipped = pace.wait().await;
+            service.tally.skipped.add(skipped);
+            let later = service.reading().await;
+            let top = rate::top(&service.now(), &earlier, &later, skipped, limit);
+            Some((Ok(top), (service, pace, Some(later))))
+        });
+        self.stream(looks.boxed())
+    }
+
+    async fn flows(
+        &self,
+        request: Request<proto::FlowsRequest>,
+    ) -> Result<Response<Self::FlowsStream>, Status> {
+        let request = request.into_inner();
+        let pace = Pace::new(request.interval_ms)?;
+        let filter = Filter::parse(request.filter.unwrap_or_default(), &self.now())?;
+        let limit = if request.limit == 0 { 100 } else { request.limit as usize };
+        let all = Service::flows(self).await.map_err(|error| unavailable(&error))?;
+        let mut moves = Moves::default();
+        let matching: Vec<_> = all.into_iter().filter(|flow| filter.matches(flow)).collect();
+        for flow in &matching {
+            moves.since(convert::flow_key(flow), [flow.packets, flow.bytes]);
+        }
+        let first = stream::iter(convert::flow_pages(&self.now(), matching, limit)).map(Ok);
+        if !request.follow {
+            return self.stream(first.boxed());
+        }
+        let state = (self.clone(), pace, filter, moves);
+        let looks = stream::unfold(state, |(service, mut pace, filter, moves)| async move {
+            let skipped = pace.wait().await;
+            service.tally.skipped.add(skipped);
+            let (pages, moves) = match Service::flows(&service).await {
+                Ok(flows) => {
+                    let (pages, moves) = convert::moving(&service.now(), &filter, flows, moves, skipped);
+                    (pages.into_iter().map(Ok).collect(), moves)
+                }
+                Err(error) => (vec![Err(unavailable(&error))], moves),
+            };
+            Some((stream::iter(pages), (service, pace, filter, moves)))
+        });
+        self.stream(first.chain(looks.flatten()).boxed())
+    }
+
+    async fn drops(
+        &self,
+        request: Request<proto::DropsRequest>,
+    ) -> Result<Response<Self::DropsStream>, Status> {
+        let request = request.into_inner();
+        let pace = Pace::new(request.interval_ms)?;
+        let known = Service::drops(self).await?;
+        let first = proto::DropsResponse { drops: known.listed(), skipped: 0 };
+        let first = stream::once(std::future::ready(Ok(first)));
+        if !request.follow {
+            return self.stream(first.boxed());
+        }
+        let state = (self.clone(), pace, known);
+        let looks = stream::unfold(state, |(service, mut pace, known)| async move {
+            let skipped = pace.wait().await;
+            service.tally.skipped.add(skipped);
+            let look = Service::drops(&service).await;
+            let drops = look.as_ref().map(|now| now.grown_since(&known)).unwrap_or_default();
+            let (answer, known) = match look {
+                Ok(now) => (Ok(proto::DropsResponse { drops, skipped }), now),
+                Err(status) => (Err(status), known),
+            };
+            Some((answer, (service, pace, known)))
+        });
+        self.stream(first.chain(looks).boxed())
+    }
+}
+
+/// Counters at the last look, to tell what moved since.
+pub(super) struct Moves<K>(HashMap<K, [u64; 2]>);
+
+impl<K> Default for Moves<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> Moves<K> {
+    /// Remembers the counters and tells by how much they grew. A counter that began anew grew by all that it shows.
+    fn since(&mut self, key: K, now: [u64; 2]) -> [u64; 2] {
+        let before = self.0.insert(key, now).unwrap_or_default();
+        let grown = [now[0].checked_sub(before[0]), now[1].checked_sub(before[1])];
+        if let [Some(packets), Some(bytes)] = grown { [packets, bytes] } else { now }
+    }
+
+    fn before(&self, key: &K) -> [u64; 2] {
+        self.0.get(key).copied().unwrap_or_default()
+    }
+}
