@@ -413,6 +413,14 @@ impl Router {
         self.machine.edit(commands).await
     }
 
+    /// The same from `set` and `delete` lines.
+    ///
+    /// # Errors
+    /// The refusal, in words.
+    pub async fn edit_lines(&self, lines: &str) -> Result<(), String> {
+        self.machine.edit_lines(lines).await
+    }
+
     /// Restarts the router with its saved configuration, as a power cut does.
     pub fn restart(&self) {
         self.machine.restart();

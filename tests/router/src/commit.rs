@@ -2,7 +2,7 @@
 
 use vyos_sync::config::{ConfigPath, Tree};
 
-use crate::check::{self, Verdict, World};
+use crate::check::{Findings, Verdict, World};
 use crate::owner::{self, Owner};
 use crate::plant::Failure;
 use crate::release::Release;
@@ -27,9 +27,10 @@ pub(crate) fn commit(
 ) -> Outcome {
     let owners = owner::changed(running, proposed);
     let last = sabotage.and(owners.last().cloned());
+    let findings = Findings::of(proposed, world);
     let (mut live, mut text, mut failed) = (running.clone(), String::new(), false);
     for owner in &owners {
-        let mut verdict = check::verify(owner, proposed, world);
+        let mut verdict = findings.verdict(owner);
         if Some(owner) == last.as_ref() {
             verdict = Verdict::failed("Commit script failed for an unknown reason");
         }

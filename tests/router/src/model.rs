@@ -28,8 +28,18 @@ pub(crate) enum Extent {
     Managed,
 }
 
-/// Leaves outside the built-in model that take several values, by their last word.
-const MULTI: [&str; 6] = ["address", "name-server", "listen-address", "allow-from", "network", "server"];
+/// What a router's own access and timers need, outside the built-in model. `*` is any instance.
+const ESSENTIAL: [(&str, Kind); 9] = [
+    ("service https api keys id", Kind::Tag),
+    ("service https api keys id * key", Kind::Leaf),
+    ("service https listen-address", Kind::Multi),
+    ("service https port", Kind::Leaf),
+    ("service https request-body-size-limit", Kind::Leaf),
+    ("system config-management commit-confirm action", Kind::Leaf),
+    ("system host-name", Kind::Leaf),
+    ("system name-server", Kind::Multi),
+    ("system time-zone", Kind::Leaf),
+];
 
 /// The top of the real tree: what is not below one of these does not exist, whatever the model knows.
 const ROOTS: [&str; 17] = [
@@ -81,12 +91,22 @@ impl Model {
 
     /// Whether the release has such a node at all.
     pub(crate) fn knows(&self, words: &[String]) -> bool {
-        self.kind(words).is_some() || (!self.covers(words) && is_rooted(words))
+        if self.covers(words) { self.schema.kind(words).is_some() } else { is_rooted(words) }
     }
 
-    /// Outside the built-in model nothing is checked but the first word; a value must come in its own field.
+    /// Outside the built-in model nothing is checked but the first word. The value of a leaf that is not known
+    /// either must come in its own field.
     fn unmodelled(&self, op: &Op) -> Result<Resolved, String> {
-        if is_rooted(&op.words) { self.whole(op) } else { Err(invalid(&op.words)) }
+        if !is_rooted(&op.words) {
+            return Err(invalid(&op.words));
+        }
+        match (op.words.split_last(), &op.value) {
+            (Some((value, above)), None) if matches!(essential(above), Some(Kind::Leaf | Kind::Multi)) => {
+                let path = ConfigPath::try_from(above.to_vec()).map_err(|_| invalid(&op.words))?;
+                Ok(Resolved { path, value: Some(value.clone()) })
+            }
+            _ => self.whole(op),
+        }
     }
 
     fn whole(&self, op: &Op) -> Result<Resolved, String> {
@@ -100,9 +120,16 @@ impl Kinds for Model {
         if self.covers(path) {
             return self.schema.kind(path);
         }
-        let last = path.last()?.as_str();
-        Some(if MULTI.contains(&last) { Kind::Multi } else { Kind::Leaf })
+        essential(path).or(Some(Kind::Leaf))
     }
+}
+
+fn essential(path: &[String]) -> Option<Kind> {
+    let is = |pattern: &str| {
+        let words: Vec<&str> = pattern.split(' ').collect();
+        words.len() == path.len() && words.iter().zip(path).all(|(want, word)| *want == "*" || want == word)
+    };
+    ESSENTIAL.iter().find(|(pattern, _)| is(pattern)).map(|(_, kind)| *kind)
 }
 
 fn is_rooted(words: &[String]) -> bool {
