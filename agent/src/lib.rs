@@ -3,6 +3,8 @@
 pub mod args;
 pub mod datapath;
 pub mod export;
+pub mod host;
 pub mod model;
+pub mod netlink;
 pub mod probe;
 pub mod state;

@@ -100,13 +100,7 @@ impl Snapshot {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Links(links) => self.know_links(links),
-            Event::Link(link) => {
-                let link = match self.links.get(&link.index) {
-                    Some(before) => link.after(before),
-                    None => *link,
-                };
-                self.links.insert(link.index, link);
-            }
+            Event::Link(link) => self.know_link(*link),
             Event::LinkGone(index) => self.forget_link(index),
             Event::Routes(routes) => self.routes = routes,
             Event::Neighbours(all) => {
@@ -114,7 +108,11 @@ impl Snapshot {
                 self.neighbours = all.map(|one| ((one.interface, one.address), one)).collect();
             }
             Event::Neighbour(one) => {
-                self.neighbours.insert((one.interface, one.address), self.with_history(one));
+                let one = match self.neighbours.get(&(one.interface, one.address)) {
+                    Some(before) => one.after(before),
+                    None => one.appeared(),
+                };
+                self.neighbours.insert((one.interface, one.address), one);
             }
             Event::NeighbourGone(index, address) => {
                 self.neighbours.remove(&(index, address));
@@ -136,6 +134,16 @@ impl Snapshot {
             Event::Missed { what } => *self.missed.entry(what).or_default() += 1,
             Event::Unobserved(time) => self.unobserved += time,
         }
+    }
+
+    /// A change that waited while all links were read may be older than what was read.
+    fn know_link(&mut self, link: Link) {
+        let link = match self.links.get(&link.index) {
+            Some(before) if link.is_older_than(before) => return,
+            Some(before) => link.after(before),
+            None => link,
+        };
+        self.links.insert(link.index, link);
     }
 
     fn know_links(&mut self, links: Vec<Link>) {

@@ -125,6 +125,11 @@ impl Link {
         self.admin_up && self.carrier && matches!(self.state, OperState::Up | OperState::Unknown)
     }
 
+    /// Whether this report was made before that one: the kernel's count of carrier changes only grows in a link's life.
+    pub fn is_older_than(&self, other: &Link) -> bool {
+        self.counters.carrier_changes < other.counters.carrier_changes
+    }
+
     /// The same link with the history of what was known `before`.
     #[must_use]
     pub fn after(mut self, before: &Link) -> Link {

@@ -15,4 +15,5 @@ pub mod probe;
 pub mod program;
 pub mod route;
 pub mod tcp;
+pub mod uplink;
 pub mod vip;

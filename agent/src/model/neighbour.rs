@@ -49,6 +49,12 @@ pub enum NeighbourState {
 }
 
 impl Neighbour {
+    /// This entry as one that did not exist before. The kernel first tells of an entry when it is resolved or has failed.
+    #[must_use]
+    pub fn appeared(self) -> Neighbour {
+        Neighbour { failures: u64::from(self.state == NeighbourState::Failed), ..self }
+    }
+
     /// The same entry with the history of what was known `before`.
     #[must_use]
     pub fn after(mut self, before: &Neighbour) -> Neighbour {
