@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod config;
 pub mod crd;
+pub mod definitions;
 pub mod export;
 pub mod gather;
 pub mod inputs;
