@@ -57,7 +57,9 @@ impl Live {
         let limit = Duration::from_secs(probe.timeout_seconds.into());
         let asked = async {
             match (&probe.tcp, &probe.http) {
-                (Some(address), _) => tokio::net::TcpStream::connect(address).await.map(drop).map_err(|e| e.to_string()),
+                (Some(address), _) => {
+                    tokio::net::TcpStream::connect(address).await.map(drop).map_err(|e| e.to_string())
+                }
                 (None, Some(url)) => {
                     let answer = self.http.get(url).send().await.map_err(|e| e.without_url().to_string())?;
                     answer.error_for_status().map(drop).map_err(|e| e.without_url().to_string())
@@ -66,7 +68,8 @@ impl Live {
             }
         };
         let done = tokio::time::timeout(limit, asked).await;
-        done.unwrap_or_else(|_| Err(format!("no answer in {limit:?}"))).map_err(|e| format!("probe `{}`: {e}", probe.name))
+        done.unwrap_or_else(|_| Err(format!("no answer in {limit:?}")))
+            .map_err(|e| format!("probe `{}`: {e}", probe.name))
     }
 }
 
@@ -76,7 +79,9 @@ fn probe_tls() -> rustls::ClientConfig {
     let roots = rustls::RootCertStore::empty();
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     // The ring provider has the default versions, so this cannot fail.
-    builder.map(|b| b.with_root_certificates(roots).with_no_client_auth()).unwrap_or_else(|e| unreachable!("{e}"))
+    builder
+        .map(|b| b.with_root_certificates(roots).with_no_client_auth())
+        .unwrap_or_else(|e| unreachable!("{e}"))
 }
 
 fn fault(error: ApiError) -> Fault {
@@ -97,10 +102,12 @@ impl World for Live {
     async fn commit(&self, commands: &[Command], minutes: Option<u16>) -> Result<Landed, Fault> {
         let clean = Redactor::new(secret::of_commands(commands));
         match minutes {
-            Some(minutes) => match self.client.configure_armed(commands, minutes, &clean).await.map_err(fault)? {
-                true => Ok(Landed::Armed),
-                false => Ok(Landed::Plain),
-            },
+            Some(minutes) => {
+                match self.client.configure_armed(commands, minutes, &clean).await.map_err(fault)? {
+                    true => Ok(Landed::Armed),
+                    false => Ok(Landed::Plain),
+                }
+            }
             None => {
                 if let Some(warning) = self.client.configure(commands, &clean).await.map_err(fault)? {
                     tracing::info!(warning = clean.clean(&warning), "the router warns");

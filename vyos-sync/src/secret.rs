@@ -67,6 +67,16 @@ pub fn masked(mut tree: Tree) -> Tree {
     tree
 }
 
+/// The tree as people may read it: every secret is hidden.
+pub fn hidden(tree: &Tree) -> Tree {
+    let mut shown = tree.clone();
+    for leaf in tree.leaves().into_iter().filter(|leaf| is_secret(&leaf.path)) {
+        // The path is a leaf of this very tree, so it can be set.
+        let _ = shown.set(&leaf.path, "[hidden]");
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -234,7 +234,7 @@ fn change(model: &Model, desired: &Tree) -> Change {
         name: "gw-1".into(),
         router: "gw".into(),
         plan_hash: "hash".into(),
-        commands: diff(&before, desired, &Untyped),
+        batches: vec![diff(&before, desired, &Untyped)],
         before,
         owners: Vec::new(),
     }

@@ -31,12 +31,19 @@ pub struct Change {
     pub router: String,
     /// SHA-256 of the plan.
     pub plan_hash: String,
-    /// The commands.
-    pub commands: Vec<Command>,
+    /// The commands, each list one commit, in order.
+    pub batches: Vec<Vec<Command>>,
     /// The configuration that the plan was made against.
     pub before: Tree,
     /// The objects that asked for it.
     pub owners: Vec<String>,
+}
+
+impl Change {
+    /// All commands in order.
+    pub fn commands(&self) -> Vec<Command> {
+        self.batches.concat()
+    }
 }
 
 /// How far a change may go, and how long things may take.
@@ -56,9 +63,6 @@ pub enum Failure {
     /// Nothing was sent, or nothing of it was taken. The same plan may be tried again.
     #[error("not sent: {0}")]
     NotSent(String),
-    /// The router was edited since the plan was made: plan again.
-    #[error("the router changed under the plan at {0}")]
-    Moved(String),
     /// The router refused it; what was live of it is undone.
     #[error("the router refused the change, and what was live of it is undone: {0}")]
     Refused(String),

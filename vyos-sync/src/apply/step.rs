@@ -60,9 +60,10 @@ impl<'w, W: World + Sync, K: Kinds + Sync> Recorded<'w, W, K> {
         policy: Policy,
         kinds: &'w K,
     ) -> Result<Self, Failure> {
-        let expected = after(&change.before, &change.commands, kinds)?;
+        let commands = change.commands();
+        let expected = after(&change.before, &commands, kinds)?;
         let record = record_of(&change, policy, world.now(), &diff(&expected, &change.before, kinds));
-        let touched = Touched::by(&change.commands);
+        let touched = Touched::by(&commands);
         let sessions = BTreeSet::new();
         let course = Course { world, kinds, change, policy, record, expected, touched, sessions };
         course.keep().await.map_err(|e| Failure::NotSent(e.to_string()))?;
@@ -96,8 +97,7 @@ impl<'w, W: World + Sync, K: Kinds + Sync> Armed<'w, W, K> {
     pub(super) async fn commit(mut self) -> Result<Committed<'w, W, K>, Failure> {
         self.0.step(ChangePhase::Sent).await?;
         let mut armed_by_commit = self.0.policy.guard == Guard::Reboot;
-        let pace = self.0.world.pace();
-        for batch in batches(&self.0.change.commands, pace) {
+        for batch in std::mem::take(&mut self.0.change.batches) {
             let minutes = (!armed_by_commit).then_some(self.0.policy.minutes);
             match self.0.send(&batch, minutes).await {
                 Ok(landed) => armed_by_commit |= landed == Landed::Armed || minutes.is_some(),
@@ -376,7 +376,7 @@ fn record_of(change: &Change, policy: Policy, now: Timestamp, undo: &[Command]) 
         name: change.name.clone(),
         router: change.router.clone(),
         plan_hash: change.plan_hash.clone(),
-        commands: shown(&change.commands),
+        commands: shown(&change.commands()),
         undo: shown(undo),
         owners: change.owners.clone(),
         guard: policy.guard,

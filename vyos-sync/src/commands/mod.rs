@@ -1,0 +1,124 @@
+//! What each command does, and what it prints. Text for people by default, JSON for programs.
+
+mod offline;
+mod online;
+
+use std::{io::Write as _, path::Path, process::ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
+
+use crate::{
+    args::{Command, DialectArgs, SourceArgs},
+    compile,
+    config::{Dialect, Schema, Tree, parse},
+    crd::{self, RouterSpec},
+    definitions, gather,
+    inputs::{Inputs, Object},
+    plan::Ledger,
+    secret,
+    store::Store,
+};
+
+/// Exit code of `plan` with changes to make.
+const CHANGES: u8 = 2;
+
+/// Runs a command.
+///
+/// # Errors
+/// What went wrong, with its causes.
+pub async fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Crds => print(&crd::yaml()?).map(|()| ExitCode::SUCCESS),
+        Command::Schema(args) => {
+            let schema = definitions::read(&args.tree, args.release.as_str())?;
+            print_json(&schema).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Validate(args) => offline::validate(&args),
+        Command::Render(args) => offline::render(&args),
+        Command::Plan(args) => match &args.against {
+            Some(file) => offline::plan(&args, file),
+            None => online::plan(&args).await,
+        },
+        Command::Apply(args) => online::apply(&args).await,
+        Command::Run(args) => online::run(args).await,
+        Command::Import(_) | Command::Doctor(_) | Command::Replay(_) => {
+            bail!("this command is not built yet")
+        }
+    }
+}
+
+/// The manifests, and the Router that is meant.
+struct Chosen {
+    inputs: Inputs,
+    router: Object<RouterSpec>,
+}
+
+impl Chosen {
+    fn read(args: &SourceArgs) -> Result<Self> {
+        let inputs = gather::folder(&args.source);
+        for fault in &inputs.faults {
+            tracing::warn!("{fault}");
+        }
+        let router = choose(&inputs, args)?.clone();
+        Ok(Self { inputs, router })
+    }
+}
+
+fn choose<'a>(inputs: &'a Inputs, args: &SourceArgs) -> Result<&'a Object<RouterSpec>> {
+    match (&args.router, inputs.routers.as_slice()) {
+        (Some(name), _) => inputs
+            .router(name)
+            .with_context(|| format!("there is no Router `{name}` in {}", args.source.display())),
+        (None, [only]) => Ok(only),
+        (None, []) => bail!("there is no Router object in {}", args.source.display()),
+        (None, several) => {
+            let names: Vec<&str> = several.iter().map(|r| r.id.name.as_str()).collect();
+            bail!("there are several Routers; choose one with --router: {}", names.join(", "))
+        }
+    }
+}
+
+/// The dialect where no router is asked: the argument, the Router object, or 1.5.
+fn offline_dialect(args: &DialectArgs, router: &RouterSpec) -> Dialect {
+    args.dialect.or_else(|| compile::fixed_dialect(router)).unwrap_or(Dialect::V1_5)
+}
+
+fn full_schema(args: &DialectArgs) -> Result<Option<Schema>> {
+    let Some(file) = &args.schema else { return Ok(None) };
+    let text = std::fs::read(file).with_context(|| format!("schema {}", file.display()))?;
+    Schema::from_json(&text).map(Some).with_context(|| format!("schema {}", file.display()))
+}
+
+/// A configuration out of a file: showConfig's JSON, with or without its envelope, or config.boot.
+fn configuration(file: &Path) -> Result<Tree> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let tree = match serde_json::from_str::<serde_json::Value>(&text) {
+        Ok(value) => {
+            parse::json(value.get("data").filter(|_| value.get("success").is_some()).unwrap_or(&value))?
+        }
+        Err(_) => parse::boot(&text).with_context(|| file.display().to_string())?.tree,
+    };
+    Ok(secret::masked(tree))
+}
+
+fn stored_ledger(state: Option<&Path>, router: &str, running: &Tree) -> Result<Ledger> {
+    let stored = match state {
+        Some(folder) => Store::open(folder, router)?.read("ledger.json")?,
+        None => None,
+    };
+    Ok(stored.unwrap_or_else(|| Ledger::recover(running)))
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    Ok(out.flush()?)
+}
+
+fn print_json(value: &impl Serialize) -> Result<()> {
+    print(&serde_json::to_string_pretty(value)?)
+}
