@@ -1,5 +1,7 @@
 //! The process: no core dumps, logs, and a stop that lets a change under way come to its end.
 
+use std::io::IsTerminal as _;
+
 use nix::sys::{
     prctl,
     resource::{Resource, setrlimit},
@@ -20,7 +22,7 @@ pub fn forbid_core_dumps() -> nix::Result<()> {
 pub fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init();
 }
 
 /// A token that is cancelled by SIGTERM or SIGINT.
