@@ -9,10 +9,9 @@ use weir_repo::root;
 
 /// The quoted words of a list in deny.toml.
 fn listed(key: &str) -> BTreeSet<String> {
-    let text = fs::read_to_string(root().join("deny.toml")).expect("deny.toml");
-    let list =
-        text.split(&format!("\n{key} = [")).nth(1).expect("deny.toml has the list").split("\n]").next();
-    list.expect("a list ends").split('"').skip(1).step_by(2).map(str::to_owned).collect()
+    let text = fs::read_to_string(root().join("deny.toml")).unwrap_or_default();
+    let list = text.split(&format!("\n{key} = [")).nth(1).and_then(|rest| rest.split("\n]").next());
+    list.unwrap_or_default().split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// Everything that is built into programs or tests on Linux, with its licence expression.
@@ -71,9 +70,8 @@ fn expressions_are_read_as_spdx_means_them() {
 #[test]
 fn every_licence_is_allowed() {
     let Some(packages) = packages() else {
-        return eprintln!(
-            "SKIPPED every_licence_is_allowed: cargo metadata has not all packages without a network"
-        );
+        eprintln!("SKIPPED every_licence_is_allowed: without a network cargo metadata has not all packages");
+        return;
     };
     let allowed = listed("allow");
     let refused: Vec<_> = packages.iter().filter(|(_, licence)| !satisfied(licence, &allowed)).collect();
