@@ -1,6 +1,7 @@
 //! Weir's node agent: measures and enforces a node's datapath beside Cilium.
 
 pub mod args;
+pub mod capability;
 pub mod datapath;
 pub mod export;
 pub mod host;
