@@ -3,7 +3,7 @@
 use super::accept::{self, PrefixRule};
 use super::cilium::{self, Speaker};
 use super::grant::{Grants, Subject, WAY_OUT};
-use super::network::Network;
+use super::network::{self, Network};
 use super::owner_of;
 use super::problem::{Findings, Problem};
 use super::values::{self, Asn, PlainText};
@@ -38,6 +38,8 @@ pub struct Bgp {
     pub groups: Vec<PeerGroup>,
     /// The most dynamic peers at once.
     pub listen_limit: Option<u16>,
+    /// Owners of peers that were left out because something is wrong: what they have on the router must stay.
+    pub held: BTreeSet<Owner>,
 }
 
 /// What is taken from, and told to, the peers of one owner.
@@ -179,7 +181,7 @@ pub(super) fn bgp(
     let router_id = spec.router_id.as_deref().map(values::address4);
     let router_id = router_id.and_then(|ip| findings.read("spec.bgp.routerID", ip, "give an IPv4 address"));
     let gateways = networks.iter().flat_map(|network| network.subnets.iter().map(|subnet| subnet.gateway));
-    let own = own.into_iter().chain(gateways).collect();
+    let own = own.into_iter().chain(gateways).chain(network::gateways(inputs, &router.id.name)).collect();
     let mut compiler =
         Compiler { inputs, grants, networks, asn: asn?, own, bgp: empty(asn?, router_id, spec) };
     compiler.compile(&peerings, router.spec.sources.cilium.peers, problems);
@@ -195,6 +197,7 @@ fn empty(asn: Asn, router_id: Option<Ipv4Addr>, spec: &crd::RouterBgp) -> Bgp {
         peers: Vec::new(),
         groups: Vec::new(),
         listen_limit: None,
+        held: BTreeSet::new(),
     }
 }
 
@@ -247,7 +250,7 @@ impl<'a> Compiler<'a> {
         accept::check_pools(self.inputs, &clusters, self.grants, problems);
         let sound: Vec<_> =
             peerings.iter().filter(|peering| self.sound(peering, problems)).copied().collect();
-        let sorted = self.sort(&speakers, &sound, problems);
+        let sorted = self.sort(&speakers, peerings, &sound, problems);
         for peering in &sound {
             let speakers = sorted.iter().filter(|(_, under, _)| under.object() == &peering.id);
             let speakers: Vec<_> = speakers.map(|(speaker, _, config)| (*speaker, *config)).collect();
@@ -307,6 +310,7 @@ impl<'a> Compiler<'a> {
         &self,
         speakers: &'s [Speaker<'a>],
         peerings: &[&'a Object<BGPPeeringSpec>],
+        sound: &[&'a Object<BGPPeeringSpec>],
         problems: &mut Vec<Problem>,
     ) -> Vec<(&'s Speaker<'a>, Under<'a>, Option<&'a Object<BgpPeerConfig>>)> {
         let sorted = speakers.iter().filter_map(|speaker| {
@@ -327,6 +331,8 @@ impl<'a> Compiler<'a> {
                     && (cluster == speaker.cluster || cluster == speaker.object.cluster)
             });
             let under = match (peering, config) {
+                // What a refused peering has on the router stays as it is, so nobody else may speak for its peers.
+                (Some(peering), _) if !sound.iter().any(|each| each.id == peering.id) => return None,
                 (Some(peering), _) => Under::Peering(peering),
                 (None, Some(config)) => Under::Config(config),
                 (None, None) => {
@@ -364,7 +370,7 @@ impl<'a> Compiler<'a> {
         let export = export(spec, &mut findings);
         let accept = if spec.accept.is_empty() { self.announced(speakers, problems) } else { by_hand };
         let max = spec.max_prefixes.unwrap_or_else(|| most(&accept));
-        let before = (self.bgp.peers.len(), self.bgp.groups.len());
+        let before = self.count();
         if spec.mode == PeeringMode::Dynamic {
             self.listen(peering, speakers, &accept, max, problems);
         } else if spec.peers.is_empty() {
@@ -383,10 +389,14 @@ impl<'a> Compiler<'a> {
         } else {
             self.by_hand(peering, &accept, max, problems);
         }
-        if before != (self.bgp.peers.len(), self.bgp.groups.len()) {
+        if before != self.count() {
             let owner = owner_of(&peering.id);
             self.bgp.policies.push(Policy { owner, accept, export, bfd: spec.bfd });
         }
+    }
+
+    fn count(&self) -> usize {
+        self.bgp.peers.len() + self.bgp.groups.len()
     }
 
     /// The speakers that no peering of ours speaks of.
@@ -405,7 +415,7 @@ impl<'a> Compiler<'a> {
         for (config, speakers) in by_config.into_values() {
             let accept = accept::accepted(self.inputs, config, &speakers, self.grants, problems);
             let max = most(&accept);
-            let before = (self.bgp.peers.len(), self.bgp.groups.len());
+            let before = self.count();
             if discovery == PeerDiscovery::Dynamic {
                 self.listen_for(config, &speakers, max, problems);
             } else {
@@ -413,7 +423,7 @@ impl<'a> Compiler<'a> {
                     self.speaker(speaker, Under::Config(config), Some(config), max, problems);
                 }
             }
-            if before != (self.bgp.peers.len(), self.bgp.groups.len()) {
+            if before != self.count() {
                 let owner = owner_of(&config.id);
                 self.bgp.policies.push(Policy { owner, accept, export: Export::default(), bfd: None });
             }
@@ -454,10 +464,14 @@ impl<'a> Compiler<'a> {
             let what =
                 format!("node {} has no address of the family of {}", speaker.node, speaker.router_address);
             findings.refuse("status.addresses", what, "have the Node in the source, or set localAddress");
+            self.hold(speaker.object, under);
             return;
         };
         lint(config, speaker, under.peering(), &mut findings);
-        let (Some(asn), Ok(password), Some(())) = (asn, password, findings.accepted(())) else { return };
+        let (Some(asn), Ok(password), Some(())) = (asn, password, findings.accepted(())) else {
+            self.hold(speaker.object, under);
+            return;
+        };
         let timers = under.peering().and_then(|spec| spec.timers);
         let timers =
             timers.map(|t| Timers { hold: t.hold_time_seconds, keepalive: t.keep_alive_time_seconds });
@@ -478,6 +492,10 @@ impl<'a> Compiler<'a> {
             state: state(drain, speaker.leaving),
             description,
         });
+    }
+
+    fn hold(&mut self, speaker: &ObjectId, under: Under<'_>) {
+        self.bgp.held.extend([owner_of(speaker), owner_of(under.object())]);
     }
 
     fn speaker_asn(
@@ -744,8 +762,14 @@ impl<'a> Compiler<'a> {
                 );
             }
         }
-        let own = &self.own;
-        self.bgp.peers.retain(|peer| count.get(&peer.address) == Some(&1) && !own.contains(&peer.address));
+        let (own, held) = (&self.own, &mut self.bgp.held);
+        self.bgp.peers.retain(|peer| {
+            let alone = count.get(&peer.address) == Some(&1) && !own.contains(&peer.address);
+            if !alone {
+                held.extend([peer.owner.clone(), peer.session.policy.clone()]);
+            }
+            alone
+        });
     }
 }
 

@@ -4,7 +4,8 @@ use super::network::Network;
 use super::problem::{Findings, Problem};
 use super::select::selects;
 use crate::inputs::{
-    Address, BgpInstance, BgpPeer, CapiMachine, ClusterName, Inputs, InstanceOverride, Node, Object, ObjectId,
+    Address, BgpInstance, BgpPeer, CapiMachine, CiliumNode, ClusterName, Inputs, InstanceOverride, Node,
+    Object, ObjectId,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -82,12 +83,15 @@ struct KnownNode<'a> {
     leaving: bool,
 }
 
+/// A node by its cluster and name.
+type NodeKey<'a> = (&'a ClusterName, &'a str);
+
 struct Lookup<'a> {
-    nodes: HashMap<(&'a ClusterName, &'a str), &'a Object<Node>>,
-    cilium: HashMap<(&'a ClusterName, &'a str), (&'a [IpAddr], &'a [String])>,
+    nodes: HashMap<NodeKey<'a>, &'a Object<Node>>,
+    cilium: HashMap<NodeKey<'a>, &'a CiliumNode>,
     machines: BTreeMap<&'a str, Vec<&'a Object<CapiMachine>>>,
-    overrides: HashMap<(&'a ClusterName, &'a str), &'a [InstanceOverride]>,
-    configured: BTreeSet<(&'a ClusterName, &'a str)>,
+    overrides: HashMap<NodeKey<'a>, &'a [InstanceOverride]>,
+    configured: BTreeSet<NodeKey<'a>>,
 }
 
 impl<'a> Lookup<'a> {
@@ -103,14 +107,14 @@ impl<'a> Lookup<'a> {
         let cilium = inputs.cilium_nodes.iter();
         Self {
             nodes: inputs.nodes.iter().map(|node| (key(node), node)).collect(),
-            cilium: cilium.map(|each| (key(each), (&*each.spec.addresses, &*each.spec.pod_cidrs))).collect(),
+            cilium: cilium.map(|each| (key(each), &each.spec)).collect(),
             machines,
             overrides: inputs
                 .bgp_overrides
                 .iter()
                 .map(|each| (key(each), &*each.spec.bgp_instances))
                 .collect(),
-            configured: inputs.bgp_nodes.iter().map(|each| key(each)).collect(),
+            configured: inputs.bgp_nodes.iter().map(key).collect(),
         }
     }
 
@@ -119,9 +123,9 @@ impl<'a> Lookup<'a> {
         let machine = self.machine(cluster, name, node.copied());
         let mut addresses = node.map(|node| node.spec.addresses.clone()).unwrap_or_default();
         let mut pod_cidrs = node.map(|node| node.spec.pod_cidrs.clone()).unwrap_or_default();
-        if let Some((theirs, pods)) = self.cilium.get(&(cluster, name)) {
-            addresses.extend(*theirs);
-            pod_cidrs.extend(pods.iter().cloned());
+        if let Some(theirs) = self.cilium.get(&(cluster, name)) {
+            addresses.extend(&theirs.addresses);
+            pod_cidrs.extend(theirs.pod_cidrs.iter().cloned());
         }
         addresses.extend(machine.iter().flat_map(|machine| machine.spec.addresses.iter().copied()));
         pod_cidrs.sort();

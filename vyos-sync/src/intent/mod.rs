@@ -90,6 +90,7 @@ pub fn derive(inputs: &Inputs, router: &RouterName) -> Intent {
     problems.sort();
     problems.dedup();
     intent.held = held(&problems, &intent.faults);
+    intent.held.extend(intent.bgp.iter().flat_map(|bgp| bgp.held.iter().cloned()));
     intent.problems = problems;
     intent
 }

@@ -339,6 +339,18 @@ fn subnet(at: usize, spec: &NetworkSubnet, findings: &mut Findings<'_>) -> Optio
     Some(Subnet { prefix, gateway })
 }
 
+/// The gateways of all networks that name the router, also of those that are refused: they are still on the router,
+/// and peers still dial them.
+pub(super) fn gateways(inputs: &Inputs, router: &str) -> BTreeSet<IpAddr> {
+    let ours = inputs.networks.iter().filter(|network| network.spec.router_ref.name == router);
+    let specs = ours.flat_map(|network| &network.spec.subnets);
+    let read = specs.filter_map(|spec| match &spec.gateway {
+        Some(text) => values::address(text).ok(),
+        None => values::prefix(&spec.cidr).ok().map(|prefix| first_host(&prefix)),
+    });
+    read.collect()
+}
+
 fn first_host(prefix: &IpNet) -> IpAddr {
     match prefix {
         IpNet::V4(net) => net.hosts().next().unwrap_or_else(|| net.network()).into(),
@@ -530,7 +542,8 @@ fn from_attachment(
         vlan: vlan?,
         parent: parent?,
         bridge: None,
-        mtu: object.spec.mtu,
+        // Harvester's MTU is that of its own uplink; the router's parent may have another.
+        mtu: None,
         description: None,
         subnets,
         dhcp: None,

@@ -1,6 +1,6 @@
 //! Cilium's own test cases as an oracle: whatever a node announces there, the router's filter lets in.
 
-use crate::support::{numbers, schema_complaints, shared};
+use crate::support::{complaints, numbers, shared};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -116,7 +116,7 @@ fn check(intent: &Intent, table: &Path) -> usize {
         assert!(peer.session.max_prefixes as usize >= wanted.len(), "{}: too few prefixes", table.display());
     }
     let rendered = render::render(intent, Dialect::V1_5, &numbers(intent, Dialect::V1_5));
-    assert_eq!(schema_complaints(&rendered, Dialect::V1_5), Vec::<String>::new(), "{}", table.display());
+    assert_eq!(complaints(&rendered, Dialect::V1_5), Vec::<String>::new(), "{}", table.display());
     wanted.len()
 }
 

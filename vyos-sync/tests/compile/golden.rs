@@ -1,6 +1,6 @@
 //! Manifests to commands, for both dialects, held against committed text.
 
-use crate::support::{DIALECTS, commands, compile, golden, repository, schema_complaints, shared};
+use crate::support::{DIALECTS, commands, compile, complaints, golden, repository, shared};
 use std::path::Path;
 use vyos_sync::gather;
 use vyos_sync::inputs::Inputs;
@@ -9,8 +9,8 @@ fn check(case: &str, inputs: &Inputs) {
     let folder = repository().join("tests/golden").join(case);
     for dialect in DIALECTS {
         let (intent, rendered) = compile(inputs, "gateway", dialect);
-        let complaints = schema_complaints(&rendered, dialect);
-        assert!(complaints.is_empty(), "{case} {dialect}: {complaints:#?}");
+        let found = complaints(&rendered, dialect);
+        assert!(found.is_empty(), "{case} {dialect}: {found:#?}");
         golden(&folder.join(format!("commands-{dialect}.txt")), &commands(&rendered));
         let faults = intent.faults.iter().map(ToString::to_string);
         let problems = intent.problems.iter().chain(&rendered.problems);
@@ -63,6 +63,10 @@ fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let from = entry.unwrap().path();
         let to = to.join(from.file_name().unwrap());
-        if from.is_dir() { copy(&from, &to) } else { drop(std::fs::copy(&from, &to).unwrap()) }
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).unwrap();
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Properties: the order of inputs does not matter, and what intent accepts is what the router accepts.
 
-use crate::support::{DIALECTS, commands, compile, inputs, schema_complaints};
+use crate::support::{DIALECTS, commands, compile, complaints, inputs};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use vyos_sync::inputs::{ClusterName, Collector, Inputs};
@@ -113,8 +113,8 @@ proptest! {
     fn what_is_rendered_is_what_the_router_takes(documents in documents()) {
         for dialect in DIALECTS {
             let (intent, rendered) = compile(&collect(&documents), "gateway", dialect);
-            let complaints = schema_complaints(&rendered, dialect);
-            prop_assert!(complaints.is_empty(), "{:#?}\n{:#?}", complaints, intent.problems);
+            let found = complaints(&rendered, dialect);
+            prop_assert!(found.is_empty(), "{:#?}\n{:#?}", found, intent.problems);
             prop_assert!(rendered.problems.is_empty(), "{:#?}", rendered.problems);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use vyos_sync::config::{Dialect, Leaf, Schema};
+use vyos_sync::config::{Dialect, Leaf, Schema, rules};
 use vyos_sync::inputs::{ClusterName, Collector, Inputs};
 use vyos_sync::intent::{self, Intent, RouterName};
 use vyos_sync::render::{self, Allocations, Rendered, SpaceId};
@@ -53,16 +53,21 @@ pub(crate) fn compile(inputs: &Inputs, router: &str, dialect: Dialect) -> (Inten
 
 pub(crate) fn commands(rendered: &Rendered) -> String {
     let line = |leaf: &Leaf| {
-        let shown = if is_secret(&leaf.path) { leaf.value.as_ref().map(|_| "[hidden]".to_owned()) } else { leaf.value.clone() };
+        let shown = if is_secret(&leaf.path) {
+            leaf.value.as_ref().map(|_| "[hidden]".to_owned())
+        } else {
+            leaf.value.clone()
+        };
         format!("set {}\n", Leaf { path: leaf.path.clone(), value: shown })
     };
     rendered.desired.tree().leaves().iter().map(line).collect()
 }
 
-/// Every path and value must be one that the router knows.
-pub(crate) fn schema_complaints(rendered: &Rendered, dialect: Dialect) -> Vec<String> {
-    let errors = Schema::built_in(dialect).validate(rendered.desired.tree());
-    errors.iter().map(ToString::to_string).collect()
+/// Every path and value must be one that the router knows, and the whole one that its scripts would commit.
+pub(crate) fn complaints(rendered: &Rendered, dialect: Dialect) -> Vec<String> {
+    let tree = rendered.desired.tree();
+    let unknown = Schema::built_in(dialect).validate(tree).into_iter().map(|error| error.to_string());
+    unknown.chain(rules::check(tree, dialect).iter().map(ToString::to_string)).collect()
 }
 
 /// The documents of several texts, as inputs of the local cluster.
