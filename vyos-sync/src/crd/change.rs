@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self == oldSelf").message("a change is never edited"))]
+#[x_kube(validation = Rule::new("self.planHash == oldSelf.planHash").message("a change is never edited"))]
 pub struct RouterChangeSpec {
     /// The router.
     pub router_ref: RouterRef,

@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub struct RouterSpec {
     /// HTTPS addresses of the router's API, tried in order, such as `https://10.10.10.1:443`.
     #[x_kube(validation = Rule::new("self.size() > 0 && self.all(e, e.startsWith('https://'))").message("give at least one https:// address"))]
+    #[schemars(length(max = 8), inner(length(max = 256)))]
     pub endpoints: Vec<String>,
     /// The release's dialect; `auto` asks the router.
     #[serde(default)]

@@ -2,8 +2,10 @@
 
 use crate::support::{DIALECTS, commands, compile, complaints, golden, repository, shared};
 use std::path::Path;
+use vyos_sync::config::{Dialect, Schema};
 use vyos_sync::gather;
 use vyos_sync::inputs::Inputs;
+use vyos_sync::render::Rendered;
 
 fn check(case: &str, inputs: &Inputs) {
     let folder = repository().join("tests/golden").join(case);
@@ -11,6 +13,7 @@ fn check(case: &str, inputs: &Inputs) {
         let (intent, rendered) = compile(inputs, "gateway", dialect);
         let found = complaints(&rendered, dialect);
         assert!(found.is_empty(), "{case} {dialect}: {found:#?}");
+        full_schema(case, &rendered, dialect);
         golden(&folder.join(format!("commands-{dialect}.txt")), &commands(&rendered));
         let faults = intent.faults.iter().map(ToString::to_string);
         let problems = intent.problems.iter().chain(&rendered.problems);
@@ -18,6 +21,18 @@ fn check(case: &str, inputs: &Inputs) {
         let text: String = faults.chain(problems).map(|line| line + "\n").collect();
         golden(&folder.join("problems.txt"), &text);
     }
+}
+
+/// The whole schema of the release says the same as our own model of it.
+fn full_schema(case: &str, rendered: &Rendered, dialect: Dialect) {
+    let file = repository().join(format!("../shared/vyos/schema-{dialect}.json"));
+    let Ok(text) = std::fs::read(&file) else {
+        eprintln!("SKIPPED full_schema of {case}: there is no {}", file.display());
+        return;
+    };
+    let errors = Schema::from_json(&text).unwrap().validate(rendered.desired.tree());
+    let unknown: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    assert!(unknown.is_empty(), "{case} {dialect}: {unknown:#?}");
 }
 
 fn committed(case: &str) {

@@ -3,4 +3,5 @@
 mod cilium;
 mod golden;
 mod properties;
+mod scale;
 mod support;

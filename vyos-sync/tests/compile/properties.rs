@@ -98,7 +98,7 @@ fn documents() -> impl Strategy<Value = Vec<Value>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_order_of_inputs_does_not_matter((documents, shuffled) in documents().prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle()))) {
@@ -138,4 +138,51 @@ fn an_unknown_router_is_a_problem_and_nothing_is_desired() {
     let (intent, rendered) = compile(&inputs(&[]), "gateway", DIALECTS[0]);
     assert_eq!(intent.problems.len(), 1);
     assert!(rendered.desired.tree().is_empty());
+}
+
+fn words() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[ -~]{0,12}",
+        any::<String>(),
+        Just("10.0.0.0/8".to_owned()),
+        Just("10.0.0.1".to_owned()),
+        Just("FD00:0:0::/64".to_owned()),
+        Just("::ffff:10.0.0.1".to_owned()),
+        Just("eth1".to_owned()),
+        Just("0.0.0.0/0".to_owned()),
+        Just("a.b".to_owned()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nonsense_never_reaches_the_tree(words in prop::collection::vec(words(), 24), vlan in any::<u16>(), asn in any::<u32>()) {
+        let word = |at: usize| json!(words[at]);
+        let lab = |kind: &str, name: &str, mut spec: Value| {
+            spec["routerRef"] = json!({"name": "gateway"});
+            json!({"apiVersion": "weir.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": "lab"}, "spec": spec})
+        };
+        let documents = [
+            router(),
+            lab("RouterNetwork", "a", json!({"vlan": vlan, "parent": {"name": word(0)}, "description": word(1),
+                "subnets": [{"cidr": word(2), "gateway": word(3)}, {"cidr": "10.7.0.0/24"}],
+                "dhcp": {"server": {"ranges": [{"start": word(4), "end": word(5)}], "domain": word(6), "pxe": {"bootfileName": word(7), "tftpServer": word(8)},
+                         "reservations": [{"name": word(9), "mac": word(10), "ip": "10.7.0.7"}]}}})),
+            lab("RouterNetwork", "b", json!({"vlan": 5, "parent": {"name": "eth1"}, "subnets": [{"cidr": word(11)}],
+                "snat": {"outboundInterface": word(12), "address": word(13), "exclude": [word(14)]},
+                "dhcp": {"relay": {"servers": [word(15)], "upstreamInterface": word(16)}}})),
+            lab("BGPPeering", "c", json!({"peerASN": asn, "peers": [{"name": word(17), "address": word(18)}],
+                "accept": [{"prefix": word(19), "ge": vlan % 200}], "advertise": [word(20)]})),
+            lab("PortPublication", "d", json!({"serviceRef": {"name": "s"}, "interface": word(21), "address": word(22), "hostnames": [word(23)]})),
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "lab"},
+                   "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]}, "status": {"loadBalancer": {"ingress": [{"ip": "10.50.0.1"}]}}}),
+        ];
+        for dialect in DIALECTS {
+            let (intent, rendered) = compile(&collect(&documents), "gateway", dialect);
+            let found = complaints(&rendered, dialect);
+            prop_assert!(found.is_empty(), "{:#?}\n{:#?}\n{}", found, intent.problems, commands(&rendered));
+        }
+    }
 }
