@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::kind::{Kind, Kinds};
 use super::path::{ConfigPath, quoted};
-use super::tree::{Children, Node, ShapeError, Tree, Values};
+use super::tree::{Children, Node, ShapeError, Tree};
+use super::values::Values;
 
 /// One operation of the router's `/configure`. It serialises to what the API reads: `{"op", "path", "value"}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

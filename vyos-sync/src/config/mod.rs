@@ -10,9 +10,11 @@ pub mod print;
 pub mod rules;
 pub mod schema;
 pub mod tree;
+pub mod values;
 
 pub use diff::{Command, diff};
 pub use kind::{Kind, Kinds, Untyped};
 pub use path::ConfigPath;
 pub use schema::{Dialect, Schema, SchemaError};
-pub use tree::{Children, Leaf, Node, ShapeError, Tree, Values};
+pub use tree::{Children, Leaf, Node, ShapeError, Tree};
+pub use values::Values;

@@ -3,15 +3,16 @@
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// A non-empty list of words, such as `interfaces ethernet eth5 vif 10 address`.
 ///
-/// Words are kept verbatim. Whether a word is one that the router accepts is the schema's question.
+/// Cloning it is cheap. Words are kept verbatim. Whether a word is one that the router accepts is the schema's question.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
-pub struct ConfigPath(Vec<String>);
+pub struct ConfigPath(Arc<[String]>);
 
 /// Why words do not make a path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +31,7 @@ pub enum PathError {
 impl ConfigPath {
     /// The path of one word, from which [`ConfigPath::join`] goes down.
     pub fn root(word: impl Into<String>) -> Self {
-        Self(vec![word.into()])
+        Self([word.into()].into())
     }
 
     /// This path and one word more.
@@ -42,14 +43,12 @@ impl ConfigPath {
     /// This path and several words more.
     #[must_use]
     pub fn descend<W: Into<String>>(&self, words: impl IntoIterator<Item = W>) -> Self {
-        let mut all = self.0.clone();
-        all.extend(words.into_iter().map(Into::into));
-        Self(all)
+        Self(self.0.iter().cloned().chain(words.into_iter().map(Into::into)).collect())
     }
 
     /// Words without the last one; `None` at the top.
     pub fn parent(&self) -> Option<Self> {
-        (self.0.len() > 1).then(|| Self(self.0[..self.0.len() - 1].to_vec()))
+        (self.0.len() > 1).then(|| Self(self.0[..self.0.len() - 1].into()))
     }
 
     /// The words above the last one, and the last one.
@@ -70,7 +69,7 @@ impl ConfigPath {
     /// The path from words that are known to be there: a slice of a tree walk.
     pub(crate) fn from_walk(words: &[String]) -> Self {
         debug_assert!(!words.is_empty());
-        Self(words.to_vec())
+        Self(words.into())
     }
 
     /// Whether this path is `prefix` or lies below it.
@@ -103,7 +102,7 @@ impl TryFrom<Vec<String>> for ConfigPath {
         match words.iter().position(String::is_empty) {
             Some(at) => Err(PathError::EmptyWord(at)),
             None if words.is_empty() => Err(PathError::Empty),
-            None => Ok(Self(words)),
+            None => Ok(Self(words.into())),
         }
     }
 }
@@ -117,7 +116,7 @@ impl TryFrom<&[&str]> for ConfigPath {
 
 impl From<ConfigPath> for Vec<String> {
     fn from(path: ConfigPath) -> Self {
-        path.0
+        path.to_vec()
     }
 }
 

@@ -33,8 +33,10 @@ pub fn json(tree: &Tree) -> Value {
 pub fn node_json(node: &Node) -> Value {
     match node {
         Node::Branch(children) => children_json(children),
-        Node::Leaf(values) if values.len() == 1 => values[0].clone().into(),
-        Node::Leaf(values) => values.iter().cloned().collect(),
+        Node::Leaf(values) => match values.first() {
+            Some(one) if values.len() == 1 => one.clone().into(),
+            _ => values.iter().cloned().collect(),
+        },
     }
 }
 

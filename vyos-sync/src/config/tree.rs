@@ -6,15 +6,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use indexmap::IndexSet;
-
 use super::path::ConfigPath;
+use super::values::Values;
 
 /// The children of a branch, by name. Names are verbatim, also those of tag instances.
 pub type Children = BTreeMap<String, Node>;
-
-/// The values of a leaf, in the order in which they were set. Equality ignores the order.
-pub type Values = IndexSet<String, std::hash::RandomState>;
 
 /// One node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,7 +188,7 @@ impl Tree {
         let (above, name) = path.split();
         let Some(branch) = self.branch_mut(above) else { return false };
         let Some(Node::Leaf(values)) = branch.get_mut(name) else { return false };
-        let found = values.shift_remove(value);
+        let found = values.remove(value);
         if values.is_empty() {
             branch.remove(name);
         }

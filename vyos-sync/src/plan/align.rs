@@ -1,5 +1,6 @@
 //! Other spellings of the same address: VyOS keeps names verbatim, so what is there decides how we write it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv6Addr;
 
@@ -32,35 +33,37 @@ fn is_mac(word: &str) -> bool {
 }
 
 /// The desired state, spelled as the router spells it.
-pub(super) fn desired(desired: Desired, running: &Tree) -> Desired {
+pub(super) fn desired<'a>(desired: &'a Desired, running: &Tree) -> Cow<'a, Desired> {
     let mut spell = Spellings::default();
-    let (tree, claims, takeovers) = desired.into_parts();
+    if !spell.differs(desired.tree().children(), running.children()) {
+        return Cow::Borrowed(desired);
+    }
+    let (tree, claims, takeovers) = desired.clone().into_parts();
     let mut aligned = BTreeMap::new();
     for (path, claim) in claims {
         let path = spell.path(&path, running);
         let claim = members(claim, running.at(&path));
         aligned.insert(path, claim);
     }
-    let mut tree = spell.tree(tree, running);
-    for (path, claim) in &aligned {
-        if let Claim::Members(members) = claim {
-            // One order, in whatever order the objects came. What is a leaf stays one.
-            let _ = tree.put(path, Node::Leaf(members.keys().cloned().collect()));
-        }
-    }
-    Desired::from_parts(tree, aligned, takeovers)
+    Cow::Owned(Desired::from_parts(spell.tree(tree, running), aligned, takeovers))
 }
 
 /// The ledger, spelled as the router spells it.
-pub(super) fn ledger(ledger: &Ledger, running: &Tree) -> Ledger {
+pub(super) fn ledger<'a>(ledger: &'a Ledger, running: &Tree) -> Cow<'a, Ledger> {
     let mut spell = Spellings::default();
-    Ledger {
+    if ![&ledger.owned, &ledger.pending]
+        .into_iter()
+        .any(|tree| spell.differs(tree.children(), running.children()))
+    {
+        return Cow::Borrowed(ledger);
+    }
+    Cow::Owned(Ledger {
         owned: spell.tree(ledger.owned.clone(), running),
         pending: spell.tree(ledger.pending.clone(), running),
         claims: ledger.claims.iter().map(|(at, mark)| (spell.path(at, running), mark.clone())).collect(),
         made: ledger.made.iter().map(|at| spell.path(at, running)).collect(),
         numbers: ledger.numbers.clone(),
-    }
+    })
 }
 
 fn members(claim: Claim, running: Option<&Node>) -> Claim {
@@ -86,14 +89,31 @@ fn value_as(value: String, there: &Values) -> String {
 struct Spellings<'a>(HashMap<*const Children, BTreeMap<String, &'a String>>);
 
 impl<'a> Spellings<'a> {
-    fn find(&mut self, name: String, there: &'a Children) -> String {
-        if there.contains_key(&name) {
-            return name;
+    /// The name as it is stored there, where that is another spelling.
+    fn stored(&mut self, name: &str, there: &'a Children) -> Option<&'a String> {
+        if there.is_empty() || there.contains_key(name) {
+            return None;
         }
-        let Some(form) = canonical(&name) else { return name };
+        let form = canonical(name)?;
         let form_of = |name: &'a String| canonical(name).map(|form| (form, name));
         let by_form = self.0.entry(there).or_insert_with(|| there.keys().filter_map(form_of).collect());
-        by_form.get(&form).map_or(name, |stored| (*stored).clone())
+        by_form.get(&form).copied()
+    }
+
+    fn find(&mut self, name: String, there: &'a Children) -> String {
+        self.stored(&name, there).cloned().unwrap_or(name)
+    }
+
+    /// Whether anything at all is spelled otherwise there.
+    fn differs(&mut self, mine: &Children, there: &'a Children) -> bool {
+        mine.iter().any(|(name, node)| match (node, there.get(name)) {
+            (_, None) => self.stored(name, there).is_some(),
+            (Node::Branch(mine), Some(Node::Branch(there))) => self.differs(mine, there),
+            (Node::Leaf(mine), Some(Node::Leaf(there))) => {
+                mine.iter().any(|value| value_as(value.clone(), there) != *value)
+            }
+            _ => false,
+        })
     }
 
     fn tree(&mut self, tree: Tree, running: &'a Tree) -> Tree {

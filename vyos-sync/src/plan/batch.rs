@@ -181,22 +181,29 @@ impl Cutter<'_> {
         let first = units[0].commands[0].path().clone();
         let mut last_broken = String::new();
         while !units.is_empty() {
-            let mut tree = self.sent.clone();
-            apply(&mut tree, &units, self.inputs);
-            match self.breaks(&tree) {
+            apply(&mut self.sent, &units, self.inputs);
+            match self.breaks(&self.sent) {
                 None => {
-                    self.sent = tree;
                     self.push(units);
                     rest.reverse();
                     return Ok(rest);
                 }
                 Some(broken) => last_broken = broken.to_string(),
             }
+            self.go_back();
             // Halving finds a sound place soon. What is taken back comes first in the next batch.
             let keep = units.len() / 2;
             rest.extend(units.drain(keep..).rev());
         }
         Err(Stuck { path: first, broken: last_broken })
+    }
+
+    /// Makes `sent` what the closed batches make it. Rare, so it costs more than keeping a copy for each batch would.
+    fn go_back(&mut self) {
+        self.sent = self.inputs.running.clone();
+        for command in self.batches.iter().flat_map(|batch| &batch.commands) {
+            let _ = self.sent.apply(command, self.inputs.schema);
+        }
     }
 
     fn push(&mut self, units: Vec<Unit>) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::desired::{Claim, Desired};
 use super::ledger::{Ledger, mark_of};
-use super::{Adoption, Class, Drift, Entry, Mode, Policy};
+use super::{Adoption, Class, Drift, Entry, Mode, Owner, Policy};
 use crate::config::{Children, ConfigPath, Kind, Kinds, Node, Tree, Values};
 
 /// One change of the running tree.
@@ -65,6 +65,8 @@ pub(super) struct Walk<'a, K> {
     pub(super) frozen: &'a Frozen,
     pub(super) kinds: &'a K,
     pub(super) at: Vec<String>,
+    /// The owners of the claim that the walk is in.
+    pub(super) by: String,
     pub(super) found: Findings,
 }
 
@@ -126,13 +128,17 @@ impl<K: Kinds> Walk<'_, K> {
 
     fn node(&mut self, place: Place<'_>, here: Here<'_>) {
         let desired = self.desired;
-        let here = match desired.claims().get(self.at.as_slice()) {
-            Some(claim @ Claim::Subtree(_)) => {
-                Here { claim: Some(claim), standing: self.standing(claim, place, here) }
-            }
-            Some(claim) => Here { claim: Some(claim), standing: Standing::Ledger },
-            None => here,
+        let Some(claim) = desired.claims().get(self.at.as_slice()) else { return self.compare(place, here) };
+        let standing = match claim {
+            Claim::Subtree(_) => self.standing(claim, place, here),
+            Claim::Members(_) => Standing::Ledger,
         };
+        let outer = std::mem::replace(&mut self.by, names(claim.owners()));
+        self.compare(place, Here { claim: Some(claim), standing });
+        self.by = outer;
+    }
+
+    fn compare(&mut self, place: Place<'_>, here: Here<'_>) {
         if here.standing == Standing::Foreign {
             let value = |node: Option<&Node>| node.and_then(Node::first).map(str::to_owned);
             return self.entry(Class::Conflict, value(place.want), value(place.have), None);
@@ -288,8 +294,14 @@ impl<K: Kinds> Walk<'_, K> {
     ) {
         let path = ConfigPath::from_walk(&self.at);
         let frozen = self.frozen;
-        let free = |value: &&String| !frozen.members.contains(&(path.clone(), (*value).clone()));
-        for value in want.iter().filter(free) {
+        let none = frozen.members.is_empty();
+        let free = |value: &&String| none || !frozen.members.contains(&(path.clone(), (*value).clone()));
+        let mut wanted: Vec<&String> = want.iter().filter(free).collect();
+        if matches!(here.claim, Some(Claim::Members(_))) {
+            // One order, in whatever order the objects came.
+            wanted.sort();
+        }
+        for value in wanted {
             match (have.contains(value), owned.contains(value)) {
                 (true, true) => {}
                 (true, false) => self.adopt(place, here, Some(value)),
@@ -297,7 +309,7 @@ impl<K: Kinds> Walk<'_, K> {
                 (false, false) => self.set(Class::Create, Some(value), None),
             }
         }
-        let gone = owned.union(maybe).filter(|value| !want.contains(*value));
+        let gone = owned.iter().chain(maybe.difference(owned)).filter(|value| !want.contains(value));
         for value in gone.filter(free) {
             match have.contains(value) {
                 true => self.prune(Some(value)),
@@ -365,13 +377,19 @@ impl<K: Kinds> Walk<'_, K> {
 
     /// Who is behind the place: those who want it, else those who did.
     fn by(&self, value: Option<&str>) -> String {
-        let owners = self.desired.owners_of(&self.at, value);
-        if !owners.is_empty() {
-            return owners.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        if !self.by.is_empty() {
+            let owners = || self.desired.owners_of(&self.at, value);
+            let shared = value.is_some()
+                && matches!(self.desired.claims().get(self.at.as_slice()), Some(Claim::Members(_)));
+            return if shared { names(owners()) } else { self.by.clone() };
         }
         let claim = (1..=self.at.len()).rev().find_map(|n| self.ledger.claims.get(&self.at[..n]));
         claim.map_or_else(String::new, ToString::to_string)
     }
+}
+
+fn names(owners: BTreeSet<&Owner>) -> String {
+    owners.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn text(values: &Values) -> Option<String> {

@@ -44,6 +44,7 @@ impl Claim {
     }
 }
 
+#[expect(clippy::result_large_err, reason = "a rare error that names both objects and the place")]
 impl Desired {
     /// Nothing.
     pub fn new() -> Self {

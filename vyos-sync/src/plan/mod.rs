@@ -11,6 +11,7 @@ pub mod desired;
 pub mod ledger;
 pub mod numbers;
 pub mod owner;
+#[expect(clippy::result_large_err, reason = "as in `desired`")]
 pub mod sample;
 
 use std::net::IpAddr;

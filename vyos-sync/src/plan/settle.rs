@@ -27,7 +27,7 @@ const HOLLOW: [&[&str]; 7] = [
 
 /// The plan for these inputs. The same inputs give the same plan, in whatever order the objects came.
 pub fn plan(inputs: &Inputs<'_>) -> Plan {
-    let desired = align::desired(inputs.desired.clone(), inputs.running);
+    let desired = align::desired(inputs.desired, inputs.running);
     let ledger = align::ledger(inputs.ledger, inputs.running);
     let planner = Planner {
         inputs,
@@ -78,6 +78,7 @@ impl Planner<'_> {
             frozen: &self.frozen,
             kinds: self.inputs.schema,
             at: Vec::new(),
+            by: String::new(),
             found: Findings::default(),
         };
         walk.run(self.inputs.running)

@@ -30,10 +30,8 @@ pub(super) fn check(tree: &Tree, found: &mut Found) {
 
 fn relays(tree: &Tree, found: &mut Found) {
     let enabled = |service| tree.at(&["service", service]).filter(|node| node.child("disable").is_none());
-    if let Some(relay) = enabled("dhcp-relay") {
-        if relay.child("server").is_none() {
-            found.add("service dhcp-relay", at(["service", "dhcp-relay"]), "a DHCP relay needs a server");
-        }
+    if enabled("dhcp-relay").is_some_and(|relay| relay.child("server").is_none()) {
+        found.add("service dhcp-relay", at(["service", "dhcp-relay"]), "a DHCP relay needs a server");
     }
     if let Some(relay) = enabled("dhcpv6-relay") {
         for side in ["listen-interface", "upstream-interface"] {

@@ -6,6 +6,7 @@
 mod check;
 mod file;
 mod model;
+mod validate;
 mod value;
 
 use std::collections::BTreeMap;
@@ -224,10 +225,11 @@ impl Schema {
         }
     }
 
-    /// Every statement of the tree that the router would refuse.
+    /// Everything in the tree that the router would refuse.
     pub fn validate(&self, tree: &Tree) -> Vec<SchemaError> {
-        let check = |leaf: &Leaf| self.check(&leaf.path, leaf.value.as_deref()).err();
-        tree.leaves().iter().filter_map(check).collect()
+        let mut errors = Vec::new();
+        validate::children(tree.children(), &self.roots, &mut Vec::new(), &mut errors);
+        errors
     }
 
     fn find(&self, path: &[String]) -> Option<(&Rule, bool)> {

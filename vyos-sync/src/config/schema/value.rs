@@ -27,7 +27,8 @@ pub fn judge(name: &str, arg: &str, value: &str) -> Result<(), String> {
             said(value.split_whitespace().all(|n| n.parse::<u32>().is_ok_and(|n| n > 0)), String::new)
         }
         "base64" => said(
-            value.len() % 4 == 0 && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b)),
+            value.len().is_multiple_of(4)
+                && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b)),
             String::new,
         ),
         "bgp-large-community" => said(parts(value, 3), String::new),
