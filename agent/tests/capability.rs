@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use weir_agent::capability::{NEEDED, examine, json, keep};
+use weir_agent::capability::{Capability, NEEDED, STARTING, examine, examine_as, json, keep};
+use weir_agent::model::capability::FeatureState;
 
 /// Marks the child's one line among those of the test harness.
 const MARK: &str = "CHILD ";
@@ -145,6 +146,22 @@ fn an_unprivileged_process_gets_a_whole_report() {
         let (word, reason) = state(&report, feature);
         assert!(word == "off" && reason.contains(needs), "{feature}: {reason}");
     }
+}
+
+#[test]
+fn a_process_with_all_capabilities_can_tell_what_fewer_would_do() {
+    const TEST: &str = "a_process_with_all_capabilities_can_tell_what_fewer_would_do";
+    let before = caps::read(None, caps::CapSet::Effective).unwrap();
+    if !before.contains(&Capability::CAP_SYS_ADMIN) {
+        return skip(TEST, "run it as root");
+    }
+    let report = examine_as(Path::new("/sys/fs/bpf/weir"), &STARTING).unwrap();
+    let state = |name| &report.features.iter().find(|one| one.name == name).unwrap().state;
+    assert_eq!(state("packet-programs"), &FeatureState::Works);
+    assert_eq!(state("arp-probes"), &FeatureState::Works);
+    assert!(state("foreign-programs").reason().unwrap().contains("needs CAP_SYS_ADMIN"));
+    assert_eq!(report.held, ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON", "CAP_NET_RAW"]);
+    assert_eq!(caps::read(None, caps::CapSet::Effective).unwrap(), before);
 }
 
 #[test]

@@ -106,6 +106,8 @@ impl Lab {
         let thread = std::thread::spawn(move || {
             setns(std::fs::File::open(path).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
             let sockets = Sockets::open();
+            // As in production: once the sockets are open, probing needs no capability.
+            caps::clear(None, caps::CapSet::Permitted).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(run(sockets, QUICK, watched, uplinks, events, stopped)).unwrap();
         });

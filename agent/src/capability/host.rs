@@ -108,15 +108,18 @@ pub(super) fn arp() -> io::Result<()> {
     Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(protocol))).map(drop)
 }
 
-/// Whether a raw socket for ICMPv6 can be had.
-pub(super) fn nd() -> io::Result<()> {
-    Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6)).map(drop)
+/// Whether a raw ICMP socket of a family can be had.
+pub(super) fn raw(family: Domain) -> io::Result<()> {
+    Socket::new(family, Type::RAW, Some(icmp(family))).map(drop)
 }
 
 /// Whether an unprivileged ping socket of a family can be had.
-pub(super) fn ping(family: i32) -> io::Result<()> {
-    let protocol = if family == libc::AF_INET { Protocol::ICMPV4 } else { Protocol::ICMPV6 };
-    Socket::new(Domain::from(family), Type::DGRAM, Some(protocol)).map(drop)
+pub(super) fn ping(family: Domain) -> io::Result<()> {
+    Socket::new(family, Type::DGRAM, Some(icmp(family))).map(drop)
+}
+
+fn icmp(family: Domain) -> Protocol {
+    if family == Domain::IPV4 { Protocol::ICMPV4 } else { Protocol::ICMPV6 }
 }
 
 #[cfg(test)]

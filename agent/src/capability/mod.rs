@@ -11,9 +11,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use caps::CapSet;
 pub use caps::Capability;
 pub use keep::{KeepError, Kept, keep};
 pub use print::{Colours, json, table};
+
+use socket2::Domain;
 
 use crate::model::capability::{Feature, FeatureState, Report, refusal};
 
@@ -28,6 +31,24 @@ pub const USEFUL: [Capability; 5] = [
     Capability::CAP_NET_RAW,
     Capability::CAP_SYS_ADMIN,
 ];
+
+/// What `weir-agent run` starts with: [`NEEDED`], and raw sockets until the prober's are open.
+pub const STARTING: [Capability; 4] =
+    [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON, Capability::CAP_NET_RAW];
+
+/// [`examine`] with no more than the given capabilities in effect, so that the report of a process that holds all tells what
+/// will work once the rest is given up. They are back in effect afterwards.
+///
+/// # Errors
+/// When the kernel does not let this thread change its effective set.
+pub fn examine_as(pin_dir: &Path, in_effect: &[Capability]) -> Result<Report, caps::errors::CapsError> {
+    let before = caps::read(None, CapSet::Effective)?;
+    let fewer = before.iter().filter(|one| in_effect.contains(one)).copied().collect();
+    caps::set(None, CapSet::Effective, &fewer)?;
+    let report = examine(pin_dir);
+    caps::set(None, CapSet::Effective, &before)?;
+    Ok(report)
+}
 
 /// Tries every feature, in a fixed order. Whatever is refused becomes part of the report; nothing is left behind.
 ///
@@ -50,7 +71,11 @@ pub fn examine(pin_dir: &Path) -> Report {
         feature("host-counters", "the kernel's own counters", host::counters()),
         feature("conntrack", "how full connection tracking is", host::conntrack()),
         feature("arp-probes", "whether IPv4 gateways answer on the link", host.socket(host::arp(), "ARP")),
-        feature("nd-probes", "whether IPv6 gateways answer on the link", host.socket(host::nd(), "ICMPv6")),
+        feature(
+            "nd-probes",
+            "whether IPv6 gateways answer on the link",
+            host.socket(host::raw(Domain::IPV6), "ICMPv6"),
+        ),
         feature("echo-probes", "latency and loss to gateways, path MTU", host.echo()),
     ];
     Report { kernel: host::release(), lockdown: host::lockdown(), held: host.held, features }
@@ -83,7 +108,7 @@ struct Host {
 
 impl Host {
     fn look() -> Self {
-        let effective = caps::read(None, caps::CapSet::Effective).unwrap_or_default();
+        let effective = caps::read(None, CapSet::Effective).unwrap_or_default();
         let held = USEFUL.iter().filter(|one| effective.contains(one)).map(ToString::to_string).collect();
         let mut host = Self { held, btf: host::btf(), packets: Err(off("")) };
         host.packets = host.load(bpf::Program::Packets, &["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"]);
@@ -120,19 +145,16 @@ impl Host {
     }
 
     fn echo(&self) -> Trial {
-        let ways = [host::ping(libc::AF_INET), host::ping(libc::AF_INET6)];
-        match ways {
-            [Ok(()), Ok(())] => Ok(Some("unprivileged ping sockets".to_owned())),
-            _ => match self.socket(host::nd(), "ICMP") {
-                Ok(_) => Ok(Some(
-                    "raw sockets (CAP_NET_RAW), because net.ipv4.ping_group_range excludes this process"
-                        .to_owned(),
-                )),
-                Err(_) => {
-                    Err(off("widen net.ipv4.ping_group_range to this process's group, or grant CAP_NET_RAW"))
-                }
-            },
+        if host::ping(Domain::IPV4).is_ok() {
+            return Ok(Some("unprivileged ping sockets".to_owned()));
         }
+        host::raw(Domain::IPV4).map_err(|error| {
+            let reason = refusal(&error, &["CAP_NET_RAW"], &self.held, "the kernel has no ICMP sockets");
+            off(format!("widen net.ipv4.ping_group_range to this process's group, or: {reason}"))
+        })?;
+        let why =
+            "raw sockets (CAP_NET_RAW), because net.ipv4.ping_group_range leaves this process's group out";
+        Ok(Some(why.to_owned()))
     }
 }
 

@@ -28,6 +28,9 @@ use wire::Family;
 /// How often results are published.
 const PUBLISH: Duration = Duration::from_secs(1);
 
+/// How long to wait between two looks at the snapshot: a node's netlink may be noisy, its gateways seldom change.
+const CALM: Duration = Duration::from_millis(100);
+
 /// The prober's sockets. Open them before privileges are dropped: afterwards probing needs none.
 #[derive(Debug)]
 pub struct Sockets {
@@ -40,23 +43,23 @@ pub struct Sockets {
 impl Sockets {
     /// Opens what this process may open. What is refused is told as `unable` of the probes that would need it.
     pub fn open() -> Self {
-        let raw = |what: &str| {
-            let what = what.to_owned();
-            move |error: io::Error| format!("cannot open {what} socket: {error}; grant CAP_NET_RAW")
-        };
-        let echo = |error: io::Error| {
-            format!(
-                "cannot open an echo socket: {error}; widen net.ipv4.ping_group_range to this process's group \
-                 or grant CAP_NET_RAW"
-            )
-        };
+        let raw = "grant CAP_NET_RAW";
+        let echo = "widen net.ipv4.ping_group_range to this process's group or grant CAP_NET_RAW";
         Self {
-            arp: socket::arp().map_err(raw("an ARP")),
-            neighbour: socket::neighbour().map_err(raw("a neighbour discovery")),
-            echo_v4: socket::echo(Family::V4).map_err(echo),
-            echo_v6: socket::echo(Family::V6).map_err(echo),
+            arp: socket::arp().map_err(|error| refused("ARP", &error, raw)),
+            neighbour: socket::neighbour().map_err(|error| refused("neighbour discovery", &error, raw)),
+            echo_v4: socket::echo(Family::V4).map_err(|error| refused("ICMP", &error, echo)),
+            echo_v6: socket::echo(Family::V6).map_err(|error| refused("ICMPv6", &error, echo)),
         }
     }
+}
+
+fn refused(what: &str, error: &io::Error, grant: &str) -> String {
+    let way_out = match error.kind() {
+        io::ErrorKind::PermissionDenied => grant,
+        _ => "the kernel may lack this protocol, or have it switched off",
+    };
+    format!("cannot open a socket for {what}: {error}; {way_out}")
 }
 
 /// Probes the gateways that the snapshot's routes show through `uplinks`, until `stop`.
@@ -79,17 +82,24 @@ pub async fn run(
     let mut publish = tokio::time::interval(PUBLISH);
     publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
     snapshot.mark_changed();
+    let mut calm = Instant::now();
     loop {
         let wake = shell.transmit(&channels);
         let out = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            changed = snapshot.changed() => match changed {
-                Ok(()) => shell.follow(&snapshot.borrow_and_update().clone(), &uplinks),
-                Err(_) => return Ok(()),
+            changed = changed_after(calm, &mut snapshot) => match changed {
+                Some(snapshot) => {
+                    calm = Instant::now() + CALM;
+                    shell.follow(&snapshot, &uplinks)
+                }
+                None => return Ok(()),
             },
             _ = publish.tick() => shell.prober.changed().into_iter().map(Event::Gateway).collect(),
-            received = channels.receive() => shell.take(received),
-            () = sleep_until(wake) => Vec::new(),
+            received = channels.receive() => {
+                shell.take(received);
+                continue;
+            }
+            () = sleep_until(wake) => continue,
         };
         for event in out {
             if events.send(event).await.is_err() {
@@ -97,6 +107,16 @@ pub async fn run(
             }
         }
     }
+}
+
+/// The next snapshot, not before `calm`; `None` when there will be no more.
+async fn changed_after(
+    calm: Instant,
+    snapshot: &mut watch::Receiver<Arc<Snapshot>>,
+) -> Option<Arc<Snapshot>> {
+    tokio::time::sleep_until(calm.into()).await;
+    snapshot.changed().await.ok()?;
+    Some(snapshot.borrow_and_update().clone())
 }
 
 async fn sleep_until(wake: Option<Instant>) {
@@ -134,12 +154,11 @@ impl Shell {
         self.prober.next().map(|next| self.origin + next)
     }
 
-    fn take(&mut self, (answer, stamp): (Option<Answer>, Option<Duration>)) -> Vec<Event> {
+    fn take(&mut self, (answer, stamp): (Option<Answer>, Option<Duration>)) {
         if let Some(answer) = answer {
             let now = self.origin.elapsed();
             self.prober.answer(answer, now.saturating_sub(age(stamp)));
         }
-        Vec::new()
     }
 }
 
