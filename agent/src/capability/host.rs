@@ -35,7 +35,7 @@ pub(super) fn is_set(name: &str) -> bool {
 }
 
 /// Where cgroup2 is mounted; on hybrid systems that is not /sys/fs/cgroup.
-pub(super) fn cgroup2() -> Option<PathBuf> {
+pub fn cgroup2() -> Option<PathBuf> {
     mounted(&std::fs::read_to_string("/proc/self/mounts").ok()?, "cgroup2")
 }
 

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use caps::CapSet;
 pub use caps::Capability;
+pub use host::cgroup2;
 pub use keep::{KeepError, Kept, keep};
 pub use print::{Colours, json, table};
 
