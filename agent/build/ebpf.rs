@@ -21,6 +21,16 @@ const INHERITED: [&str; 9] = [
     "RUSTUP_TOOLCHAIN",
 ];
 
+/// Which programs to build.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[expect(dead_code, reason = "each build script that includes this file builds one of them")]
+pub(super) enum Programs {
+    /// What the agent runs.
+    Shipped,
+    /// That, and what only the benchmarks run.
+    Bench,
+}
+
 /// A compiler that can build for the BPF target.
 struct Toolchain {
     rustc: PathBuf,
@@ -28,25 +38,28 @@ struct Toolchain {
     build_std: bool,
 }
 
-/// Builds the object, or takes the ready one, and puts it into `OUT_DIR/weir.o`.
-pub(super) fn build() -> Result<(), String> {
+/// Builds the object, or takes the ready one, and puts it into `OUT_DIR/weir.o`. `programs` names the set of programs:
+/// the shipped ones, or those of the benchmarks as well, which no ready object has.
+pub(super) fn build(programs: Programs) -> Result<(), String> {
     for name in ["WEIR_EBPF_OBJECT", "WEIR_EBPF_RUSTC", "WEIR_CACHE", "BPF_LINKER", "PATH"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
+    let source = source()?;
     for path in ["src", "Cargo.toml", "Cargo.lock"] {
-        println!("cargo::rerun-if-changed=../ebpf/{path}");
+        println!("cargo::rerun-if-changed={}", source.join(path).display());
     }
     let object = PathBuf::from(variable("OUT_DIR")?).join("weir.o");
-    let made = match env::var_os("WEIR_EBPF_OBJECT") {
-        Some(ready) => PathBuf::from(ready),
-        None => compile(&toolchain()?, &linker()?)?,
+    let made = match (env::var_os("WEIR_EBPF_OBJECT"), programs) {
+        (Some(ready), Programs::Shipped) => PathBuf::from(ready),
+        _ => compile(&toolchain()?, &linker()?, programs)?,
     };
     fs::copy(&made, &object).map(drop).map_err(|error| format!("cannot copy {}: {error}", made.display()))
 }
 
-fn compile(toolchain: &Toolchain, linker: &Path) -> Result<PathBuf, String> {
+fn compile(toolchain: &Toolchain, linker: &Path, programs: Programs) -> Result<PathBuf, String> {
     let target = target();
-    let directory = target_directory()?;
+    let bench = programs == Programs::Bench;
+    let directory = target_directory(if bench { "ebpf-bench" } else { "ebpf" })?;
     let flags = [
         format!("--cfg=bpf_target_arch=\"{}\"", variable("CARGO_CFG_TARGET_ARCH")?),
         "-Cdebuginfo=2".to_owned(),
@@ -54,7 +67,7 @@ fn compile(toolchain: &Toolchain, linker: &Path) -> Result<PathBuf, String> {
         format!("-Clinker={}", linker.display()),
     ];
     let mut cargo = clean(variable("CARGO")?);
-    cargo.current_dir("../ebpf").args([
+    cargo.current_dir(source()?).args([
         "build",
         "--release",
         "--locked",
@@ -64,6 +77,9 @@ fn compile(toolchain: &Toolchain, linker: &Path) -> Result<PathBuf, String> {
         target,
     ]);
     cargo.arg("--target-dir").arg(&directory);
+    if bench {
+        cargo.args(["--features", "bench"]);
+    }
     cargo.env("RUSTC", &toolchain.rustc).env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     // aya-ebpf and the programs use inline assembly for BPF, which rustc has not made stable yet.
     cargo.env("RUSTC_BOOTSTRAP", if toolchain.build_std { "1" } else { "aya_ebpf,weir" });
@@ -75,6 +91,13 @@ fn compile(toolchain: &Toolchain, linker: &Path) -> Result<PathBuf, String> {
         return Err(format!("the datapath programs do not build with {}; see above", toolchain.version));
     }
     Ok(directory.join(target).join("release/weir"))
+}
+
+/// The folder of the programs: beside the one that is built, or further up.
+fn source() -> Result<PathBuf, String> {
+    let here = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+    let found = here.ancestors().map(|folder| folder.join("ebpf")).find(|folder| folder.join("Cargo.toml").exists());
+    found.ok_or_else(|| format!("no ebpf folder above {}", here.display()))
 }
 
 fn toolchain() -> Result<Toolchain, String> {
@@ -127,11 +150,11 @@ fn target() -> &'static str {
 }
 
 /// Beside the profiles of the workspace, so that a changed build script does not build everything anew.
-fn target_directory() -> Result<PathBuf, String> {
+fn target_directory(name: &str) -> Result<PathBuf, String> {
     let out = PathBuf::from(variable("OUT_DIR")?);
     let profile = out.ancestors().find(|path| path.file_name().is_some_and(|name| name == "build"));
     let target = profile.and_then(|build| build.parent()?.parent()).unwrap_or(&out);
-    Ok(target.join("ebpf"))
+    Ok(target.join(name))
 }
 
 fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {

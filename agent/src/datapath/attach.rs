@@ -118,9 +118,17 @@ impl Hooks {
     pub fn detach(&self, datapath: &Datapath, interface: IfIndex, name: &str) {
         for direction in Direction::ALL {
             let _ = fs::remove_file(datapath.pins().hook(interface, direction));
-            if self.mode == TcMode::Legacy {
-                let _ = legacy_link(name, direction).map(drop);
-            }
+        }
+        if self.mode == TcMode::Legacy {
+            Self::detach_legacy(name);
+        }
+    }
+
+    /// Removes our legacy filters from an interface, if there are any.
+    pub fn detach_legacy(name: &str) {
+        for direction in Direction::ALL {
+            // Taking hold of the filter and letting it go removes it; no filter is as good.
+            let _ = legacy_link(name, direction).map(drop);
         }
     }
 
