@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use weir_agent::args::{Args, Command, Output};
-use weir_agent::capability;
+use weir_agent::capability::{self, Colours};
 use weir_agent::datapath::{Hooks, Pins, TcMode};
 use weir_agent::netlink;
 
@@ -32,11 +32,12 @@ fn main() -> ExitCode {
 
 fn check(output: Output, pin_dir: &Path) -> anyhow::Result<()> {
     let report = capability::examine(pin_dir);
-    let text = match output {
-        Output::Text => capability::text(&report),
-        Output::Json => serde_json::to_string_pretty(&report)? + "\n",
+    let mut out = std::io::stdout();
+    let printed = match output {
+        Output::Text => capability::table(&report, Colours::fit(&out), &mut out),
+        Output::Json => capability::json(&report, &mut out),
     };
-    std::io::stdout().write_all(text.as_bytes()).context("cannot print the report")
+    printed.context("cannot print the report")
 }
 
 fn detach(pin_dir: &Path) -> anyhow::Result<()> {

@@ -1,13 +1,13 @@
 //! `weir-agent run`: loads, attaches, starts the tasks, and ends them in order.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use weir_agent::args::{Config, Kube, RunArgs};
 use weir_agent::capability;
 use weir_agent::datapath::{self, Btf, Datapath, Hooks, Keeper, Options, Pins, Reader, Targets};
@@ -43,11 +43,11 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     let hooks = Hooks::open(&datapath, Hooks::supported_mode()).context("cannot open the hooks")?;
     let keeper = Keeper::new(datapath, hooks, &links, &config.interfaces);
     let sockets = probe::Sockets::open();
-    let socket = grpc::UnixSocket::bind(&config.socket)?;
-    capability::keep_only_needed().context("cannot drop the capabilities that are not needed")?;
+    let kept = capability::keep(&capability::NEEDED)?;
+    tracing::debug!(held = ?kept.held, missing = ?kept.missing, "gave up all other capabilities");
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let parts = Parts { config, args, targets, reader, keeper, sockets, socket };
+    let parts = Parts { config, args, targets, reader, keeper, sockets };
     runtime.block_on(serve(parts, report))
 }
 
@@ -59,11 +59,11 @@ struct Parts {
     reader: Reader,
     keeper: Keeper,
     sockets: probe::Sockets,
-    socket: grpc::UnixSocket,
 }
 
 async fn serve(parts: Parts, report: weir_agent::model::capability::Report) -> anyhow::Result<()> {
-    let Parts { config, args, targets, reader, keeper, sockets, socket } = parts;
+    let Parts { config, args, targets, reader, keeper, sockets } = parts;
+    let socket = grpc::UnixSocket::bind(&config.socket)?;
     let first = Snapshot { node: config.node.clone(), ..Snapshot::default() };
     let (state, snapshots) = State::new(first);
     let (events, inbox) = mpsc::channel::<Vec<Event>>(PENDING);
@@ -195,7 +195,7 @@ fn load(config: &Config, btf: Option<&Btf>) -> anyhow::Result<(Datapath, Targets
     let targets = Targets::open(&datapath)?;
     targets.sort_into(&config.classes)?;
     targets.aim_at_vips(&config.vips)?;
-    let cgroup = config.cgroup.clone().or_else(capability::cgroup_root);
+    let cgroup = config.cgroup.clone().or_else(capability::cgroup2);
     let tcp = cgroup.context("no cgroup (version 2) is mounted").and_then(|path| Ok(datapath.attach_tcp(&path)?));
     if let Err(error) = tcp {
         tracing::warn!("the health of TCP sockets is not measured: {error:#}");
@@ -241,7 +241,8 @@ fn chosen(names: &[String]) -> impl Fn(&Snapshot) -> Vec<IfIndex> + Send + use<>
 fn log_to_stderr() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }
 
 /// The agent's instruments, read when somebody asks.

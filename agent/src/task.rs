@@ -11,19 +11,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The agent's tasks. The first that fails stops them all.
 #[derive(Default)]
-pub struct Tasks {
+pub(crate) struct Tasks {
     stop: CancellationToken,
     running: JoinSet<(&'static str, anyhow::Result<()>)>,
 }
 
 impl Tasks {
     /// The signal that tells every task to end.
-    pub fn stop(&self) -> CancellationToken {
+    pub(crate) fn stop(&self) -> CancellationToken {
         self.stop.clone()
     }
 
     /// Starts a task.
-    pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+    pub(crate) fn spawn(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
         self.running.spawn(async move { (name, task.await) });
     }
 
@@ -31,7 +31,7 @@ impl Tasks {
     ///
     /// # Errors
     /// The first task's error, with its name.
-    pub async fn run(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
         let mut result = Ok(());
         while let Some(ended) = tokio::select! {
             () = self.stop.cancelled() => None,

@@ -1,5 +1,7 @@
 //! Health of local TCP sockets, from sock_ops callbacks (`BPF_SOCK_OPS_*` in linux/bpf.h).
 
+use core::mem::offset_of;
+
 use aya_ebpf::bindings::{
     BPF_SK_STORAGE_GET_F_CREATE, BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
     BPF_SOCK_OPS_RETRANS_CB, BPF_SOCK_OPS_RETRANS_CB_FLAG, BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_RTT_CB_FLAG,
@@ -187,25 +189,45 @@ fn class(context: &SockOpsContext) -> u32 {
     class_of(local, remote, 6, context.local_port() as u16, remote_port)
 }
 
+/// Reads a 32-bit word of the context at a constant offset. Written out as one instruction: the kernel takes no load
+/// whose offset was computed, and the compiler would merge those of two branches into one of that kind.
+macro_rules! word {
+    ($context:expr, $offset:expr) => {{
+        let word: u64;
+        // SAFETY: the verifier checks that a context may be read there; nothing is written.
+        unsafe {
+            core::arch::asm!(
+                "{word} = *(u32 *)({context} + {offset})",
+                word = lateout(reg) word,
+                context = in(reg) $context.ops,
+                offset = const $offset,
+                options(pure, readonly, nostack),
+            )
+        };
+        word
+    }};
+}
+
+macro_rules! address_v6 {
+    ($context:expr, $offset:expr) => {
+        Address([
+            word!($context, $offset) | word!($context, $offset + 4) << 32,
+            word!($context, $offset + 8) | word!($context, $offset + 12) << 32,
+        ])
+    };
+}
+
 #[inline(always)]
 fn addresses(context: &SockOpsContext) -> Option<(Address, Address)> {
-    let ops: *const bpf_sock_ops = context.ops;
     match context.family() {
-        // SAFETY: the verifier checks each field access; volatile keeps them single 32-bit loads, as it demands.
-        AF_INET => unsafe {
-            Some((
-                Address::mapped(core::ptr::read_volatile(&raw const (*ops).local_ip4)),
-                Address::mapped(core::ptr::read_volatile(&raw const (*ops).remote_ip4)),
-            ))
-        },
-        // SAFETY: as above.
-        AF_INET6 => unsafe {
-            let word = |words: *const u32, n: usize| core::ptr::read_volatile(words.add(n)) as u64;
-            let pair = |words: *const u32| {
-                Address([word(words, 0) | word(words, 1) << 32, word(words, 2) | word(words, 3) << 32])
-            };
-            Some((pair((&raw const (*ops).local_ip6).cast()), pair((&raw const (*ops).remote_ip6).cast())))
-        },
+        AF_INET => Some((
+            Address::mapped(word!(context, offset_of!(bpf_sock_ops, local_ip4)) as u32),
+            Address::mapped(word!(context, offset_of!(bpf_sock_ops, remote_ip4)) as u32),
+        )),
+        AF_INET6 => Some((
+            address_v6!(context, offset_of!(bpf_sock_ops, local_ip6)),
+            address_v6!(context, offset_of!(bpf_sock_ops, remote_ip6)),
+        )),
         _ => None,
     }
 }
