@@ -95,7 +95,8 @@ fn compile(toolchain: &Toolchain, linker: &Path, programs: Programs) -> Result<P
 /// The folder of the programs: beside the one that is built, or further up.
 fn source() -> Result<PathBuf, String> {
     let here = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
-    let found = here.ancestors().map(|folder| folder.join("ebpf")).find(|folder| folder.join("Cargo.toml").exists());
+    let found =
+        here.ancestors().map(|folder| folder.join("ebpf")).find(|folder| folder.join("Cargo.toml").exists());
     found.ok_or_else(|| format!("no ebpf folder above {}", here.display()))
 }
 

@@ -34,14 +34,16 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     let config = Config::new(&args)?;
     log_to_stderr();
     let report = capability::examine(&config.pin_dir);
-    let links = links_by_index()?;
+    let now = first_look()?;
+    let links = now.links.values().map(|link| (link.index, link.name.clone())).collect();
     refuse_unknown(&config.interfaces, &links)?;
-    let btf = Btf::running().inspect_err(|error| tracing::warn!("kernel drops are not counted: {error}")).ok();
+    let btf =
+        Btf::running().inspect_err(|error| tracing::warn!("kernel drops are not counted: {error}")).ok();
     let (datapath, targets) = load(&config, btf.as_ref())?;
     let reader = Reader::open(&datapath, btf.as_ref()).context("cannot open what the programs count")?;
     drop(btf);
     let hooks = Hooks::open(&datapath, Hooks::supported_mode()).context("cannot open the hooks")?;
-    let keeper = Keeper::new(datapath, hooks, &links, &config.interfaces);
+    let keeper = Keeper::new(datapath, hooks, &links, &config.interfaces, &chosen(&config.interfaces)(&now));
     let sockets = probe::Sockets::open();
     let kept = capability::keep(&capability::NEEDED)?;
     tracing::debug!(held = ?kept.held, missing = ?kept.missing, "gave up all other capabilities");
@@ -70,9 +72,9 @@ async fn serve(parts: Parts, report: weir_agent::model::capability::Report) -> a
     events.send(vec![Event::Capabilities(report), Event::Vips(config.vips.clone())]).await?;
     let source: Arc<dyn Source> = Arc::new(Instruments { reader });
     let (readiness, tally) = (Readiness::default(), Arc::new(Tally::default()));
-    let listener = TcpListener::bind(config.metrics)
-        .await
-        .with_context(|| format!("cannot listen on {} for metrics; give another --metrics", config.metrics))?;
+    let listener = TcpListener::bind(config.metrics).await.with_context(|| {
+        format!("cannot listen on {} for metrics; give another --metrics", config.metrics)
+    })?;
     tracing::info!(address = %config.metrics, socket = %config.socket.display(), "listening");
 
     let mut tasks = Tasks::default();
@@ -196,7 +198,8 @@ fn load(config: &Config, btf: Option<&Btf>) -> anyhow::Result<(Datapath, Targets
     targets.sort_into(&config.classes)?;
     targets.aim_at_vips(&config.vips)?;
     let cgroup = config.cgroup.clone().or_else(capability::cgroup2);
-    let tcp = cgroup.context("no cgroup (version 2) is mounted").and_then(|path| Ok(datapath.attach_tcp(&path)?));
+    let tcp =
+        cgroup.context("no cgroup (version 2) is mounted").and_then(|path| Ok(datapath.attach_tcp(&path)?));
     if let Err(error) = tcp {
         tracing::warn!("the health of TCP sockets is not measured: {error:#}");
     }
@@ -214,12 +217,17 @@ fn load(config: &Config, btf: Option<&Btf>) -> anyhow::Result<(Datapath, Targets
     Ok((datapath, targets))
 }
 
-fn links_by_index() -> anyhow::Result<BTreeMap<IfIndex, String>> {
-    Ok(netlink::links()?.into_iter().map(|link| (link.index, link.name)).collect())
+/// What there is before anything is followed: enough to tell which interfaces to measure.
+fn first_look() -> anyhow::Result<Snapshot> {
+    let mut now = Snapshot::default();
+    now.apply(Event::Links(netlink::links()?));
+    now.apply(Event::Routes(netlink::routes()?));
+    Ok(now)
 }
 
 fn refuse_unknown(names: &[String], links: &BTreeMap<IfIndex, String>) -> anyhow::Result<()> {
-    let unknown: Vec<_> = names.iter().filter(|name| !links.values().any(|link| link == *name)).cloned().collect();
+    let unknown: Vec<_> =
+        names.iter().filter(|name| !links.values().any(|link| link == *name)).cloned().collect();
     if unknown.is_empty() {
         return Ok(());
     }

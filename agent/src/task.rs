@@ -23,7 +23,11 @@ impl Tasks {
     }
 
     /// Starts a task.
-    pub(crate) fn spawn(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+    pub(crate) fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
         self.running.spawn(async move { (name, task.await) });
     }
 

@@ -59,16 +59,33 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Takes over the hooks that the agent before has pinned. `only` names the interfaces to be measured; hooks of others are
-    /// given up. Empty, it keeps them all.
-    pub fn new(datapath: Datapath, hooks: Hooks, links: &BTreeMap<IfIndex, String>, only: &[String]) -> Self {
-        let mut keeper =
-            Self { datapath, hooks, kept: BTreeMap::new(), seen: BTreeMap::new(), looked: Instant::now(), due: true };
+    /// Takes over the hooks that the agent before has pinned, and attaches to those `wanted` now. `only` names the interfaces
+    /// to be measured; hooks of others are given up. Empty, it keeps them all.
+    pub fn new(
+        datapath: Datapath,
+        hooks: Hooks,
+        links: &BTreeMap<IfIndex, String>,
+        only: &[String],
+        wanted: &[IfIndex],
+    ) -> Self {
+        let mut keeper = Self {
+            datapath,
+            hooks,
+            kept: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            looked: Instant::now(),
+            due: true,
+        };
         for (index, _) in keeper.datapath.pins().hooks() {
             match links.get(&index) {
                 Some(name) if only.is_empty() || only.contains(name) => keeper.attach(index, name),
                 Some(name) => keeper.give_up(index, name),
                 None => keeper.give_up(index, ""),
+            }
+        }
+        for index in wanted {
+            if let (Some(name), false) = (links.get(index), keeper.kept.contains_key(index)) {
+                keeper.attach(*index, name);
             }
         }
         keeper
@@ -90,7 +107,11 @@ impl Keeper {
 
     fn attach(&mut self, index: IfIndex, name: &str) {
         if let Err(error) = self.hooks.attach(&mut self.datapath, index, name) {
-            tracing::error!(interface = name, error = chain(&error), "not measured; tried again every few seconds");
+            tracing::error!(
+                interface = name,
+                error = chain(&error),
+                "not measured; tried again every few seconds"
+            );
         }
         self.kept.insert(index, name.to_owned());
     }
@@ -152,7 +173,9 @@ fn tell(hook: &Hook) {
         HookState::NotHead { before } => {
             tracing::warn!(interface, %direction, before, "programs run before ours and may hide packets from it");
         }
-        HookState::LegacyTc => tracing::warn!(interface, %direction, "measuring by a legacy tc filter: no TCX here"),
+        HookState::LegacyTc => {
+            tracing::warn!(interface, %direction, "measuring by a legacy tc filter: no TCX here")
+        }
         HookState::Detached { reason } => tracing::error!(interface, %direction, reason, "not measuring"),
     }
 }

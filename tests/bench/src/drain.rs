@@ -28,13 +28,14 @@ pub(crate) fn measure(effort: Effort) -> Result<()> {
         table.insert(key, [1u8; 48], 0).context("cannot fill the flow table")?;
     }
     let rounds = effort.rounds.min(9);
-    let measured = Rounds::run(&["a key at a time", "a key at a time again (A/A)", "our snapshot"], rounds, |n| {
-        let before = cpu_nanos();
-        let read = if n < 2 { table.iter().flatten().count() } else { reader.flows()?.len() };
-        let spent = cpu_nanos() - before;
-        anyhow::ensure!(read > FLOWS as usize * 9 / 10, "only {read} flows were read");
-        Ok(spent / f64::from(FLOWS))
-    })?;
+    let measured =
+        Rounds::run(&["a key at a time", "a key at a time again (A/A)", "our snapshot"], rounds, |n| {
+            let before = cpu_nanos();
+            let read = if n < 2 { table.iter().flatten().count() } else { reader.flows()?.len() };
+            let spent = cpu_nanos() - before;
+            anyhow::ensure!(read > FLOWS as usize * 9 / 10, "only {read} flows were read");
+            Ok(spent / f64::from(FLOWS))
+        })?;
     measured.print("ns/flow  ");
     measured.ratio(1, 0).judge_same();
     measured.ratio(2, 0).judge("our snapshot / a key at a time", 0.25);

@@ -15,16 +15,19 @@ const LABELS: [&str; 3] = ["headers parsed", "headers parsed again (A/A)", "coun
 
 pub(crate) fn measure(effort: Effort) -> Result<()> {
     pin_to_last_cpu()?;
-    for (title, flows, skew) in
-        [("1,000 flows, uniform", 1_000, 0.0), ("10,000 flows, Zipf 1.0", 10_000, 1.0), ("100,000 flows, uniform", 100_000, 0.0)]
-    {
+    for (title, flows, skew) in [
+        ("1,000 flows, uniform", 1_000, 0.0),
+        ("10,000 flows, Zipf 1.0", 10_000, 1.0),
+        ("100,000 flows, uniform", 100_000, 0.0),
+    ] {
         println!("  {title}");
         let mut ebpf = load(&["bench_parse_flows", "bench_count_flows"])?;
         fill(&mut ebpf, &sources(flows, skew))?;
         let packet = segment();
         // Every flow is there before the clock runs.
         time(&mut ebpf, "bench_count_flows", &packet, SEQUENCE as u32)?;
-        let rounds = Rounds::run(&LABELS, effort.rounds, |n| time(&mut ebpf, NAMES[n], &packet, effort.repeat))?;
+        let rounds =
+            Rounds::run(&LABELS, effort.rounds, |n| time(&mut ebpf, NAMES[n], &packet, effort.repeat))?;
         rounds.print("ns/packet");
         rounds.ratio(1, 0).judge_same();
         if skew > 0.0 {

@@ -44,12 +44,28 @@ struct Effort {
 type Measurement = fn(Effort) -> Result<()>;
 
 const MEASUREMENTS: [(&str, &str, Measurement); 7] = [
-    ("program", "accounting hot path: our ingress program against an empty one (bar 1: at most 1.7)", program::measure),
-    ("flows", "many flows: our program against headers parsed only (bar 2: Zipf 10k at most 1.9)", flows::measure),
+    (
+        "program",
+        "accounting hot path: our ingress program against an empty one (bar 1: at most 1.7)",
+        program::measure,
+    ),
+    (
+        "flows",
+        "many flows: our program against headers parsed only (bar 2: Zipf 10k at most 1.9)",
+        flows::measure,
+    ),
     ("path", "CPU a UDP packet, whole path (bar 3: at most 1.03 for 1 flow, 1.06 for 1,000)", path::measure),
     ("drain", "snapshot of 100,000 flows against a key at a time (bar 6: at most 0.25)", drain::measure),
-    ("scrape", "a scrape of 50,000 series against a bare encode of the same (bar 7: at most 1.25)", scrape::measure),
-    ("footprint", "memory and CPU of an idle agent (bars 8 and 9: 16 MB, 0.1 % of a core)", footprint::measure),
+    (
+        "scrape",
+        "a scrape of 50,000 series against a bare encode of the same (bar 7: at most 1.25)",
+        scrape::measure,
+    ),
+    (
+        "footprint",
+        "memory and CPU of an idle agent (bars 8 and 9: 16 MB, 0.1 % of a core)",
+        footprint::measure,
+    ),
     ("tcp", "CPU a TCP round trip with sockets measured (bar 10: at most 1.045)", tcp::measure),
 ];
 

@@ -57,9 +57,15 @@ impl Rounds {
     pub(crate) fn print(&self, unit: &str) {
         for (variant, name) in self.names.iter().enumerate() {
             let (median, ratio) = (self.median(variant), self.ratio(variant, 0));
-            println!("  {name:<28} {median:>9.1} {unit}   x {:.3}  [{:.3} {:.3}]", ratio.median, ratio.low, ratio.high);
+            println!(
+                "  {name:<28} {median:>9.1} {unit}   x {:.3}  [{:.3} {:.3}]",
+                ratio.median, ratio.low, ratio.high
+            );
         }
-        println!("  {} rounds; ratios to the first row within a round: median [95 % interval]", self.samples[0].len());
+        println!(
+            "  {} rounds; ratios to the first row within a round: median [95 % interval]",
+            self.samples[0].len()
+        );
     }
 }
 
@@ -67,7 +73,10 @@ impl Ratio {
     /// Says whether the same thing measured twice is the same.
     pub(crate) fn judge_same(&self) {
         if self.low > 1.0 || self.high < 1.0 {
-            println!("  NOT VALID: the same variant against itself gives {:.3}; the machine was too noisy", self.median);
+            println!(
+                "  NOT VALID: the same variant against itself gives {:.3}; the machine was too noisy",
+                self.median
+            );
         }
     }
 
@@ -80,8 +89,7 @@ impl Ratio {
 
 /// CPU time of this process in ns.
 pub(crate) fn cpu_nanos() -> f64 {
-    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(0.0, |time| {
-        time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64
-    });
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID)
+        .map_or(0.0, |time| time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64);
     time
 }

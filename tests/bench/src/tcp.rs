@@ -25,7 +25,8 @@ pub(crate) fn measure(effort: Effort) -> Result<()> {
         .context("cannot enter the benchmark's cgroup")?;
     let result = in_cgroup(effort, &File::open(cgroup.path())?);
     let root = cgroup.path().parent().context("a cgroup has a parent")?;
-    std::fs::write(root.join("cgroup.procs"), std::process::id().to_string()).context("cannot leave the cgroup")?;
+    std::fs::write(root.join("cgroup.procs"), std::process::id().to_string())
+        .context("cannot leave the cgroup")?;
     result
 }
 
