@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod capability;
+pub mod ctl;
 pub mod datapath;
 pub mod export;
 pub mod host;

@@ -11,8 +11,8 @@ use weir_agent::export::metrics::{Exposition, Scrape, Serving, encode, families,
 use weir_agent::export::tally::Tally;
 use weir_agent::model::address::Direction;
 use weir_agent::model::drops::{DropCounters, DropPlace};
-use weir_agent::model::link::LinkKind;
-use weir_agent::model::loss::{LossLayer, LossLedger, LossRow};
+use weir_agent::model::link::{LinkCounters, LinkKind};
+use weir_agent::model::loss::{LossLayer, LossLedger, LossRow, Losses};
 use weir_agent::model::vip::Vip;
 use weir_agent::state::{Event, Snapshot};
 
@@ -26,7 +26,10 @@ fn scrape() -> Scrape {
         snapshot: Arc::new(fixture::snapshot()),
         measurement: Some(fixture::measurement()),
         host: Some(fixture::host()),
-        loss: vec![LossLedger { interface: fixture::index(2), rows }],
+        loss: Some(Losses {
+            interfaces: vec![LossLedger { interface: fixture::index(2), rows }],
+            backlog_elsewhere: 2,
+        }),
         serving: Serving { scrapes: 1, ..Serving::default() },
     }
 }
@@ -157,6 +160,27 @@ fn a_failed_source_is_absent_and_counted() {
     assert_eq!(value(&text, "weir_conntrack_entries"), Some(120), "the other source still shows");
     bench.change(|readings| readings.measurement = Some(fixture::measurement()));
     assert!(exposition.render().contains("weir_interface_packets_total{"));
+}
+
+#[test]
+fn losses_count_from_the_first_scrape() {
+    let bench = fixture::Bench::new();
+    let missed = |rx_missed| {
+        move |readings: &mut fixture::Readings| {
+            let counters = LinkCounters { rx_missed, ..LinkCounters::default() };
+            readings.host.as_mut().unwrap().links.insert(fixture::index(2), counters);
+        }
+    };
+    let (_keep, snapshot) = watch::channel(Arc::new(fixture::snapshot()));
+    let exposition = Exposition::new(snapshot, bench.clone(), Arc::<Tally>::default());
+    bench.change(missed(1000));
+    let begun = exposition.render();
+    assert!(!begun.contains("weir_loss_packets_total"), "what was lost before is not told");
+    bench.change(missed(1004));
+    let read = openmetrics::parse(&exposition.render()).unwrap();
+    let lost: Vec<f64> = read["weir_loss_packets"].samples.iter().map(|sample| sample.value).collect();
+    assert_eq!(lost, [4.0]);
+    assert_eq!(read["weir_loss_packets"].samples[0].labels["layer"], "nic");
 }
 
 #[test]

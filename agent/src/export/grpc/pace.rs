@@ -27,25 +27,30 @@ impl Pace {
 
     /// Waits for the next look; returns how many were left out.
     pub(super) async fn wait(&mut self) -> u64 {
-        let due = self.last + self.interval;
-        let late = Instant::now().saturating_duration_since(due);
-        tokio::time::sleep_until(due).await;
+        let late = left_out(self.last, self.interval, Instant::now());
+        tokio::time::sleep_until(self.last + self.interval).await;
         self.last = Instant::now();
-        u64::try_from(late.as_nanos() / self.interval.as_nanos()).unwrap_or(u64::MAX)
+        late
     }
+}
+
+/// How many whole intervals have passed since the next look was due.
+fn left_out(last: Instant, interval: Duration, now: Instant) -> u64 {
+    let late = now.saturating_duration_since(last + interval);
+    late.as_nanos()
+        .checked_div(interval.as_nanos())
+        .map_or(0, |times| u64::try_from(times).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn late_looks_are_counted_not_made_up_for() {
-        let mut pace = Pace::new(100).unwrap();
-        assert_eq!(pace.wait().await, 0);
-        tokio::time::advance(Duration::from_millis(370)).await;
-        assert_eq!(pace.wait().await, 2);
-        assert_eq!(pace.wait().await, 0);
+    #[test]
+    fn late_looks_are_counted_not_made_up_for() {
+        let (last, interval) = (Instant::now(), Duration::from_millis(100));
+        let after = |milliseconds| left_out(last, interval, last + Duration::from_millis(milliseconds));
+        assert_eq!([0, 100, 199, 370].map(after), [0, 0, 0, 2]);
         assert!(Pace::new(99).is_err());
     }
 }

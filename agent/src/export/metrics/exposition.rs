@@ -1,12 +1,13 @@
 //! Reads everything for a scrape.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::{Scrape, Serving, SourceReading, encode};
 use crate::export::tally::{Count, Tally};
+use crate::model::loss::LossBook;
 use crate::model::measurement::{Source, SourceError};
 use crate::state::Snapshot;
 
@@ -16,12 +17,13 @@ pub struct Exposition {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     source: Arc<dyn Source>,
     tally: Arc<Tally>,
+    losses: Arc<Mutex<LossBook>>,
 }
 
 impl Exposition {
     /// An exposition of a source; `tally` is shared with all that serve.
     pub fn new(snapshot: watch::Receiver<Arc<Snapshot>>, source: Arc<dyn Source>, tally: Arc<Tally>) -> Self {
-        Self { snapshot, source, tally }
+        Self { snapshot, source, tally, losses: Arc::default() }
     }
 
     /// Reads and writes everything. It blocks for as long as reading the maps takes: call it where blocking is allowed.
@@ -32,16 +34,17 @@ impl Exposition {
     /// Reads everything. A source that fails is counted and left out.
     pub fn scrape(&self) -> Scrape {
         self.tally.scrapes.one();
-        let (measurement, datapath) = read("datapath", &self.tally.datapath_errors, || self.source.measure());
+        // Held while reading: the ledger must see readings in the order in which they were made.
+        let mut book = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
         let (host, kernel) = read("host", &self.tally.host_errors, || self.source.host());
+        let (measurement, datapath) = read("datapath", &self.tally.datapath_errors, || self.source.measure());
+        let loss = measurement.as_ref().zip(host.as_ref()).map(|(measurement, host)| {
+            book.see(&host.links, &measurement.drops, &host.softnet);
+            book.losses()
+        });
+        drop(book);
         let snapshot = Arc::clone(&self.snapshot.borrow());
-        Scrape {
-            snapshot,
-            measurement,
-            host,
-            loss: Vec::new(),
-            serving: self.serving(vec![datapath, kernel]),
-        }
+        Scrape { snapshot, measurement, host, loss, serving: self.serving(vec![datapath, kernel]) }
     }
 
     /// What counts the scrapes.

@@ -6,8 +6,10 @@ use std::net::IpAddr;
 
 use super::family::{Family, Kind, Measure, Page, Value, word};
 use super::{Scrape, link};
+use crate::model::address::IfIndex;
 use crate::model::host::HostCounters;
-use crate::model::loss::{LossLayer, LossLedger};
+use crate::model::link::Link;
+use crate::model::loss::{LossLayer, Losses};
 use crate::model::neighbour::{Neighbour, NeighbourState};
 use crate::state::Snapshot;
 
@@ -74,7 +76,7 @@ const LOSS: Family = family(
     "loss_packets",
     Kind::Counter,
     &["interface", "layer", "reason"],
-    "Packets that a watched interface lost, each under the first layer that knows why",
+    "Packets that a watched interface lost since the first scrape, each under the first layer that knows why",
     "The layer tells where to look: `nic` ring size or cabling, `softnet` CPU, `qdisc` egress rate, `kernel` the reason.",
 );
 const UNEXPLAINED: Family = family(
@@ -83,6 +85,13 @@ const UNEXPLAINED: Family = family(
     &["interface"],
     "Packets that a watched interface counts as lost and that no layer explains",
     "Should stay near zero; otherwise read the driver's own statistics (`ethtool -S`).",
+);
+const ELSEWHERE: Family = family(
+    "loss_backlog_elsewhere_packets",
+    Kind::Gauge,
+    &[],
+    "Packets that a full backlog dropped on this host, of all network namespaces, and that no interface's rows hold",
+    "See `weir_softnet_dropped_packets_total` for the CPU.",
 );
 const NEIGHBOUR_COUNT: Family = family(
     "neighbours",
@@ -174,6 +183,7 @@ pub(super) const FAMILIES: &[&Family] = &[
     &DROPS,
     &LOSS,
     &UNEXPLAINED,
+    &ELSEWHERE,
     &NEIGHBOUR_COUNT,
     &NEIGHBOUR_FAILURES,
     &NEIGHBOUR_MOVES,
@@ -191,7 +201,7 @@ pub(super) const FAMILIES: &[&Family] = &[
 /// Writes the families of this file.
 pub(super) fn write(page: &mut Page<'_>, scrape: &Scrape) -> fmt::Result {
     drops(page, scrape)?;
-    loss(page, &scrape.snapshot, &scrape.loss)?;
+    scrape.loss.as_ref().map_or(Ok(()), |losses| loss(page, &scrape.snapshot, losses))?;
     neighbours(page, &scrape.snapshot)?;
     routes(page, &scrape.snapshot)?;
     scrape.host.as_ref().map_or(Ok(()), |host| self::host(page, host))
@@ -242,11 +252,12 @@ fn drops(page: &mut Page<'_>, scrape: &Scrape) -> fmt::Result {
     )
 }
 
-fn loss(page: &mut Page<'_>, snapshot: &Snapshot, ledgers: &[LossLedger]) -> fmt::Result {
+fn loss(page: &mut Page<'_>, snapshot: &Snapshot, losses: &Losses) -> fmt::Result {
+    let watched: BTreeMap<IfIndex, &Link> = link::watched(snapshot).map(|link| (link.index, link)).collect();
     let mut explained: BTreeMap<[Value<'_>; 3], u64> = BTreeMap::new();
     let mut unexplained: BTreeMap<[Value<'_>; 1], u64> = BTreeMap::new();
-    for ledger in ledgers {
-        let Some(link) = snapshot.links.get(&ledger.interface) else { continue };
+    for ledger in &losses.interfaces {
+        let Some(link) = watched.get(&ledger.interface) else { continue };
         for row in &ledger.rows {
             let interface = Value::Text(word(&link.name));
             if row.layer == LossLayer::Unexplained {
@@ -259,7 +270,8 @@ fn loss(page: &mut Page<'_>, snapshot: &Snapshot, ledgers: &[LossLedger]) -> fmt
         }
     }
     page.counter(&LOSS, explained)?;
-    page.gauge(&UNEXPLAINED, unexplained)
+    page.gauge(&UNEXPLAINED, unexplained)?;
+    page.gauge(&ELSEWHERE, [([], losses.backlog_elsewhere)])
 }
 
 fn neighbours(page: &mut Page<'_>, snapshot: &Snapshot) -> fmt::Result {

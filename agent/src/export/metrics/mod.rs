@@ -35,7 +35,7 @@ pub use exposition::Exposition;
 pub use family::{Family, Kind, Measure, word};
 
 use crate::model::host::HostCounters;
-use crate::model::loss::LossLedger;
+use crate::model::loss::Losses;
 use crate::model::measurement::Measurement;
 use crate::state::Snapshot;
 use family::Page;
@@ -52,8 +52,8 @@ pub struct Scrape {
     pub measurement: Option<Measurement>,
     /// The kernel's own counters.
     pub host: Option<HostCounters>,
-    /// Where the watched interfaces lost packets.
-    pub loss: Vec<LossLedger>,
+    /// Where interfaces lost packets since the first scrape.
+    pub loss: Option<Losses>,
     /// How the agent's own serving goes.
     pub serving: Serving,
 }

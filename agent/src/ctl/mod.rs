@@ -1,0 +1,298 @@
+//! `weirctl`: a person's view of what the agent knows, over its gRPC interface.
+//!
+//! Exit codes: 0 done, 1 the agent refused or broke off, 2 wrong usage, 3 the agent cannot be reached.
+
+mod connect;
+mod number;
+mod screen;
+mod table;
+mod view;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+use thiserror::Error;
+use tonic::Streaming;
+
+use crate::export::proto::{
+    DropsRequest, FlowFilter, FlowsRequest, LinksRequest, StatusRequest, TopRequest, TopResponse,
+};
+use connect::{Client, ConnectError};
+use screen::Screen;
+
+/// Where the agent listens unless told otherwise.
+pub const SOCKET: &str = "/run/weir/agent.sock";
+
+/// Shows what the agent of this node measures.
+#[derive(Debug, Parser)]
+#[command(name = "weirctl", version, about)]
+pub struct Args {
+    /// The agent's Unix socket.
+    #[arg(long, global = true, env = "WEIR_SOCKET", default_value = SOCKET)]
+    socket: PathBuf,
+    /// The agent's TCP address instead of its socket, such as 127.0.0.1:9471.
+    #[arg(long, global = true, env = "WEIR_ADDRESS", value_name = "HOST:PORT")]
+    address: Option<String>,
+    /// How to print.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// What to show.
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Tables for people.
+    Table,
+    /// JSON; one line a message where there are several.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// How the agent and the node are: hooks, features, gateways, cost.
+    Status,
+    /// Rates, renewed at an interval.
+    Top {
+        #[command(flatten)]
+        pace: Pace,
+        /// End after so many intervals.
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+        /// Most rows of each table.
+        #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
+    /// Flows, largest first.
+    Flows {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Most flows of the first list.
+        #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+        #[command(flatten)]
+        follow: Follow,
+    },
+    /// Packets that were dropped, by reason and place.
+    Drops {
+        #[command(flatten)]
+        follow: Follow,
+    },
+    /// Network interfaces.
+    Links,
+}
+
+#[derive(clap::Args, Debug)]
+struct Pace {
+    /// Time between looks: 100ms to 60s.
+    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = interval)]
+    interval: Duration,
+}
+
+#[derive(clap::Args, Debug)]
+struct Follow {
+    /// Go on with what moves.
+    #[arg(short, long)]
+    follow: bool,
+    #[command(flatten)]
+    pace: Pace,
+}
+
+#[derive(clap::Args, Debug)]
+struct FilterArgs {
+    /// From or to this address, or an address in this prefix.
+    #[arg(long = "host", value_name = "ADDRESS")]
+    address: Option<String>,
+    /// From or to this port.
+    #[arg(long)]
+    port: Option<u32>,
+    /// Of this protocol: a name such as tcp, or a number.
+    #[arg(long)]
+    protocol: Option<String>,
+    /// From or to this virtual address.
+    #[arg(long, value_name = "ADDRESS")]
+    vip: Option<String>,
+    /// Seen at this interface.
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+    /// In this direction: ingress or egress.
+    #[arg(long)]
+    direction: Option<String>,
+    /// With this VLAN identifier; 0 is untagged.
+    #[arg(long, value_name = "ID")]
+    vlan: Option<u32>,
+    /// Of this traffic class.
+    #[arg(long)]
+    class: Option<String>,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(number), _) => (number, 0.001),
+        (None, Some(number)) => (number, 1.0),
+        (None, None) => (text, 1.0),
+    };
+    let seconds = number.parse::<f64>().map_err(|_| "write a time such as 500ms or 2s".to_owned())? * unit;
+    if (0.1..=60.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("choose 100ms to 60s".to_owned())
+    }
+}
+
+/// Why `weirctl` cannot show what was asked.
+#[derive(Debug, Error)]
+enum Failure {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("the agent answered: {}", .0.message())]
+    Answer(#[from] tonic::Status),
+    #[error("cannot print")]
+    Print(#[from] io::Error),
+    #[error("cannot write JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Does what was asked and tells how it went.
+pub async fn main(args: Args) -> ExitCode {
+    let failure = match run(args).await {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(failure) => failure,
+    };
+    match &failure {
+        // Whoever read our output has seen enough.
+        Failure::Print(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+        Failure::Json(error) if error.io_error_kind() == Some(io::ErrorKind::BrokenPipe) => {
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
+    let mut text = format!("weirctl: {failure}");
+    let mut cause = std::error::Error::source(&failure);
+    while let Some(one) = cause.filter(|_| !matches!(failure, Failure::Answer(_))) {
+        text = format!("{text}: {one}");
+        cause = one.source();
+    }
+    let _ = writeln!(io::stderr(), "{text}");
+    ExitCode::from(if matches!(failure, Failure::Connect(_)) { 3 } else { 1 })
+}
+
+async fn run(args: Args) -> Result<(), Failure> {
+    let mut client = connect::connect(&args.socket, args.address.as_deref()).await?;
+    let mut printer = Printer { output: args.output, screen: Screen::of_stdout() };
+    match args.command {
+        Command::Status => {
+            let status = client.status(StatusRequest {}).await?.into_inner();
+            printer.print(&status, view::status)
+        }
+        Command::Links => {
+            let links = client.links(LinksRequest {}).await?.into_inner();
+            printer.print(&links, view::links)
+        }
+        Command::Top { pace, count, limit } => top(&mut client, printer, pace, count, limit).await,
+        Command::Flows { filter, limit, follow } => {
+            flows(&mut client, printer, filter.into(), limit, follow).await
+        }
+        Command::Drops { follow } => {
+            let request = DropsRequest { follow: follow.follow, interval_ms: follow.pace.milliseconds() };
+            let mut answers = client.drops(request).await?.into_inner();
+            let mut first = true;
+            while let Some(answer) = answers.message().await? {
+                if first || !answer.drops.is_empty() {
+                    printer.print(&answer, |drops, screen| view::drops(drops, screen, first))?;
+                }
+                first = false;
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn top(
+    client: &mut Client,
+    mut printer: Printer,
+    pace: Pace,
+    count: Option<u64>,
+    limit: u32,
+) -> Result<(), Failure> {
+    let request = TopRequest { interval_ms: pace.milliseconds(), limit };
+    let mut answers: Streaming<TopResponse> = client.top(request).await?.into_inner();
+    let mut left = count.unwrap_or(u64::MAX);
+    while left > 0 {
+        let Some(answer) = answers.message().await? else { break };
+        printer.renew()?;
+        printer.print(&answer, view::top)?;
+        left -= 1;
+    }
+    Ok(())
+}
+
+async fn flows(
+    client: &mut Client,
+    mut printer: Printer,
+    filter: FlowFilter,
+    limit: u32,
+    Follow { follow, pace }: Follow,
+) -> Result<(), Failure> {
+    let request = FlowsRequest { filter: Some(filter), limit, follow, interval_ms: pace.milliseconds() };
+    let mut answers = client.flows(request).await?.into_inner();
+    let mut first = true;
+    while let Some(answer) = answers.message().await? {
+        if first || !answer.flows.is_empty() {
+            printer.print(&answer, |flows, screen| view::flows(flows, screen, first))?;
+        }
+        first = false;
+    }
+    Ok(())
+}
+
+impl Pace {
+    fn milliseconds(&self) -> u32 {
+        u32::try_from(self.interval.as_millis()).unwrap_or(u32::MAX)
+    }
+}
+
+impl From<FilterArgs> for FlowFilter {
+    fn from(args: FilterArgs) -> Self {
+        let FilterArgs { address, port, protocol, vip, interface, direction, vlan, class } = args;
+        Self { address, port, protocol, vip, interface, direction, vlan, class }
+    }
+}
+
+/// Prints messages as asked.
+struct Printer {
+    output: Output,
+    screen: Screen,
+}
+
+impl Printer {
+    fn print<T: Serialize>(
+        &mut self,
+        message: &T,
+        view: impl FnOnce(&T, &Screen) -> String,
+    ) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        match self.output {
+            Output::Json => {
+                serde_json::to_writer(&mut out, message)?;
+                writeln!(out)?;
+            }
+            Output::Table => out.write_all(view(message, &self.screen).as_bytes())?,
+        }
+        Ok(out.flush()?)
+    }
+
+    /// Clears a terminal for the next picture; elsewhere pictures follow one another.
+    fn renew(&self) -> io::Result<()> {
+        if self.output == Output::Table && self.screen.is_terminal() {
+            io::stdout().lock().write_all(b"\x1b[H\x1b[2J")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,390 @@
+//! Messages as text for people. Pure.
+
+use super::number::{count, si, time, time_or_dash};
+use super::screen::{Colour, Screen};
+use super::table::{Cell, Table, number, room, text};
+use crate::export::proto::{
+    DropsResponse, Feature, Flow, FlowsResponse, Gateway, Hook, LinksResponse, Problem, Rate, StatusResponse,
+    TopResponse,
+};
+
+/// How the agent and the node are.
+pub(super) fn status(status: &StatusResponse, screen: &Screen) -> String {
+    let lockdown = status.lockdown.as_deref().unwrap_or("unknown");
+    let mut facts = vec![format!(
+        "node {}   agent {}   kernel {}   lockdown {lockdown}",
+        status.node, status.version, status.kernel
+    )];
+    let neighbours: Vec<String> =
+        status.neighbours.iter().map(|one| format!("{} {}", one.count, one.state)).collect();
+    let neighbours = if neighbours.is_empty() { "none".to_owned() } else { neighbours.join(", ") };
+    facts.push(format!("routes {}   neighbours {neighbours}", status.routes));
+    if let Some(table) = &status.conntrack {
+        facts.push(format!("conntrack {} of {}", count(table.entries), count(table.limit)));
+    }
+    if !status.vips.is_empty() {
+        facts.push(format!("virtual addresses {}", status.vips.join(" ")));
+    }
+    if status.unobserved_ns > 0 {
+        facts.push(
+            screen.paint(&format!("not observed for {}", time(status.unobserved_ns)), Some(Colour::Yellow)),
+        );
+    }
+    for missed in &status.missed {
+        facts.push(
+            screen.paint(
+                &format!("{} events missed {} times", missed.kind, missed.times),
+                Some(Colour::Yellow),
+            ),
+        );
+    }
+    facts.extend(shortfalls(status).map(|text| screen.paint(&text, Some(Colour::Yellow))));
+    let tables = [
+        problems(&status.problems),
+        hooks(&status.hooks),
+        features(&status.features),
+        gateways(&status.gateways),
+        tcp(status),
+        programs(status),
+        maps(status),
+    ];
+    sections(facts.join("\n") + "\n", &tables, screen)
+}
+
+fn sections(head: String, tables: &[Table], screen: &Screen) -> String {
+    let tables = tables.iter().map(|table| table.render(screen)).filter(|table| !table.is_empty());
+    std::iter::once(head).filter(|head| !head.is_empty()).chain(tables).collect::<Vec<_>>().join("\n")
+}
+
+fn shortfalls(status: &StatusResponse) -> impl Iterator<Item = String> {
+    let counts = status.shortfall.map(|one| {
+        [
+            (one.flows_evicted, "flows made room for newer ones"),
+            (one.flow_insert_failures, "packets found no room in the flow table"),
+            (one.ledger_overflow, "packets went to the ledger's overflow row"),
+            (one.events_lost, "events were lost"),
+        ]
+    });
+    counts
+        .into_iter()
+        .flatten()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| format!("{} {what}", count(number)))
+}
+
+fn problems(problems: &[Problem]) -> Table {
+    let mut table = Table::new("PROBLEMS", [text("SOURCE"), text("WHY")]);
+    for one in problems {
+        table.row([Cell::coloured(&one.source, Some(Colour::Red)), one.text.as_str().into()]);
+    }
+    table
+}
+
+fn state(word: &str) -> Cell {
+    let colour = match word {
+        "head" | "works" | "up" => Colour::Green,
+        "not-head" | "legacy-tc" | "degraded" | "dormant" | "unknown" => Colour::Yellow,
+        _ => Colour::Red,
+    };
+    Cell::coloured(word, Some(colour))
+}
+
+fn hooks(hooks: &[Hook]) -> Table {
+    let columns = [text("INTERFACE"), text("DIRECTION"), text("STATE"), number("PROGRAMS"), text("WHY")];
+    let mut table = Table::new("HOOKS", columns);
+    for one in hooks {
+        let why = one.reason.as_deref().unwrap_or_default();
+        let programs = one.programs.len().to_string();
+        table.row([
+            one.interface.as_str().into(),
+            one.direction.as_str().into(),
+            state(&one.state),
+            programs.into(),
+            why.into(),
+        ]);
+    }
+    table
+}
+
+fn features(features: &[Feature]) -> Table {
+    let mut table = Table::new("FEATURES", [text("NAME"), text("STATE"), text("WHAT, AND WHY NOT")]);
+    for one in features {
+        let what = one.reason.as_deref().map_or(one.purpose.clone(), |why| format!("{}; {why}", one.purpose));
+        table.row([one.name.as_str().into(), state(&one.state), what.into()]);
+    }
+    table
+}
+
+fn gateways(gateways: &[Gateway]) -> Table {
+    let columns = [
+        text("INTERFACE"),
+        text("GATEWAY"),
+        text("PROBE"),
+        number("SENT"),
+        number("LOST"),
+        number("LAST"),
+        number("MEDIAN"),
+        number("PATH MTU"),
+        text("WHY NOT"),
+    ];
+    let mut table = Table::new("GATEWAYS", columns);
+    for one in gateways {
+        for probe in &one.probes {
+            let lost = Cell::coloured(count(probe.lost), (probe.lost > 0).then_some(Colour::Yellow));
+            table.row([
+                one.interface.as_str().into(),
+                one.address.as_str().into(),
+                probe.kind.as_str().into(),
+                count(probe.sent).into(),
+                lost,
+                time_or_dash(probe.last_ns).into(),
+                probe.median_ns.map_or("-".to_owned(), |bound| format!("<{}", time(bound))).into(),
+                one.path_mtu.map_or("-".to_owned(), |octets| octets.to_string()).into(),
+                probe.unable.as_deref().unwrap_or_default().into(),
+            ]);
+        }
+    }
+    table
+}
+
+fn tcp(status: &StatusResponse) -> Table {
+    let columns = [
+        text("CLASS"),
+        number("RTT P50"),
+        number("RTT P99"),
+        number("OPENED"),
+        number("ACCEPTED"),
+        number("FAILED"),
+        number("RESET"),
+        number("RETRANSMITS"),
+    ];
+    let mut table = Table::new("TCP OF LOCAL SOCKETS", columns);
+    for one in &status.tcp {
+        let bound =
+            |time_ns: Option<u64>| time_ns.map_or("-".to_owned(), |bound| format!("<{}", time(bound)));
+        let counts = [one.connects, one.accepts, one.failed_connects, one.resets, one.retransmits];
+        let mut cells: Vec<Cell> =
+            vec![one.class.as_str().into(), bound(one.rtt_median_ns).into(), bound(one.rtt_p99_ns).into()];
+        cells.extend(counts.map(|number| Cell::from(count(number))));
+        table.row(cells);
+    }
+    table
+}
+
+fn programs(status: &StatusResponse) -> Table {
+    let columns = [text("PROGRAM"), number("RUNS"), number("TIME/RUN"), number("MEMORY")];
+    let mut table = Table::new("PROGRAMS", columns);
+    for one in &status.programs {
+        let each = one.run_time_ns.checked_div(one.runs).map_or("-".to_owned(), time);
+        table.row([
+            one.name.as_str().into(),
+            count(one.runs).into(),
+            each.into(),
+            bytes(one.memory_bytes).into(),
+        ]);
+    }
+    table
+}
+
+fn maps(status: &StatusResponse) -> Table {
+    let columns = [text("MAP"), number("ENTRIES"), number("CAPACITY"), number("FILL"), number("MEMORY")];
+    let mut table = Table::new("MAPS", columns);
+    for one in &status.maps {
+        let percent = (one.entries * 100).checked_div(one.capacity).unwrap_or_default();
+        table.row([
+            one.name.as_str().into(),
+            count(one.entries).into(),
+            count(one.capacity).into(),
+            Cell::coloured(format!("{percent}%"), (percent >= 90).then_some(Colour::Yellow)),
+            bytes(one.memory_bytes).into(),
+        ]);
+    }
+    table
+}
+
+fn bytes(number: u64) -> String {
+    count(number) + "B"
+}
+
+/// Rates over the last interval.
+pub(super) fn top(top: &TopResponse, screen: &Screen) -> String {
+    let skipped =
+        if top.skipped > 0 { format!("   {} intervals skipped", top.skipped) } else { String::new() };
+    let head = format!("rates over {}{skipped}\n", time(top.interval_ns));
+    let both = |first: Vec<Cell>, ingress: &Option<Rate>, egress: &Option<Rate>| {
+        let mut cells = first;
+        for rate in [ingress, egress] {
+            let rate = rate.unwrap_or_default();
+            cells.extend([Cell::from(si(rate.packets)), Cell::from(si(rate.bytes * 8.0))]);
+        }
+        cells
+    };
+    let rates = || [number("IN PKT/S"), number("IN BIT/S"), number("OUT PKT/S"), number("OUT BIT/S")];
+    let mut interfaces =
+        Table::new("", std::iter::once(text("INTERFACE")).chain(rates()).collect::<Vec<_>>());
+    for one in &top.interfaces {
+        interfaces.row(both(vec![one.interface.as_str().into()], &one.ingress, &one.egress));
+    }
+    let columns =
+        [room("VIRTUAL ADDRESS", 24), text("PORT")].into_iter().chain(rates()).chain([number("SYN/S")]);
+    let mut vips = Table::new("", columns.collect::<Vec<_>>());
+    for one in &top.vips {
+        let port = one.port.map_or("other".to_owned(), |port| format!("{port}/{}", one.protocol));
+        let mut cells = both(vec![one.vip.as_str().into(), port.into()], &one.ingress, &one.egress);
+        cells.push(si(one.syn).into());
+        vips.row(cells);
+    }
+    let mut classes = Table::new("", std::iter::once(text("CLASS")).chain(rates()).collect::<Vec<_>>());
+    for one in &top.classes {
+        classes.row(both(vec![one.class.as_str().into()], &one.ingress, &one.egress));
+    }
+    let tables = [problems(&top.problems), interfaces, vips, classes, flow_rates(top), drop_rates(top)];
+    sections(head, &tables, screen)
+}
+
+fn flow_rates(top: &TopResponse) -> Table {
+    let columns = flow_columns().into_iter().chain([number("PKT/S"), number("BIT/S")]);
+    let mut table = Table::new("", columns.collect::<Vec<_>>());
+    for one in &top.flows {
+        let (Some(flow), Some(rate)) = (&one.flow, &one.rate) else { continue };
+        let mut cells = flow_cells(flow);
+        cells.extend([Cell::from(si(rate.packets)), Cell::from(si(rate.bytes * 8.0))]);
+        table.row(cells);
+    }
+    table
+}
+
+fn drop_rates(top: &TopResponse) -> Table {
+    let mut table = Table::new("", [text("DROP REASON"), text("PLACE"), number("PKT/S")]);
+    for one in &top.drops {
+        let rate = Cell::coloured(si(one.packets), Some(Colour::Red));
+        table.row([one.reason.as_str().into(), one.place.as_str().into(), rate]);
+    }
+    table
+}
+
+fn flow_columns() -> [super::table::Column; 7] {
+    [
+        text("INTERFACE"),
+        text("DIR"),
+        number("VLAN"),
+        text("PROTO"),
+        room("SOURCE", 21),
+        room("DESTINATION", 21),
+        text("CLASS"),
+    ]
+}
+
+fn flow_cells(flow: &Flow) -> Vec<Cell> {
+    let direction = match flow.direction.as_str() {
+        "ingress" => "in",
+        "egress" => "out",
+        other => other,
+    };
+    vec![
+        flow.interface.as_str().into(),
+        direction.into(),
+        flow.vlan.map_or("-".to_owned(), |vlan| vlan.to_string()).into(),
+        flow.protocol.as_str().into(),
+        end(&flow.protocol, &flow.source, flow.source_port).into(),
+        end(&flow.protocol, &flow.destination, flow.destination_port).into(),
+        flow.class.as_str().into(),
+    ]
+}
+
+/// An address with its port, where the protocol has ports.
+fn end(protocol: &str, address: &str, port: u32) -> String {
+    match protocol {
+        "tcp" | "udp" | "sctp" if address.contains(':') => format!("[{address}]:{port}"),
+        "tcp" | "udp" | "sctp" => format!("{address}:{port}"),
+        _ => address.to_owned(),
+    }
+}
+
+/// Flows; the first list shows totals, later ones what is new.
+pub(super) fn flows(flows: &FlowsResponse, screen: &Screen, first: bool) -> String {
+    let numbers = if first { [number("PKTS"), number("BYTES")] } else { [number("+PKTS"), number("+BYTES")] };
+    let columns = flow_columns().into_iter().chain(numbers).chain([text("FLAGS")]);
+    let mut table = Table::new("", columns.collect::<Vec<_>>());
+    for flow in &flows.flows {
+        let numbers = if first { [flow.packets, flow.bytes] } else { [flow.new_packets, flow.new_bytes] };
+        let mut cells = flow_cells(flow);
+        cells.extend(numbers.map(|number| Cell::from(count(number))));
+        cells.push(flow.tcp_flags.as_str().into());
+        table.row(cells);
+    }
+    let mut out = table.render(screen);
+    if out.is_empty() {
+        out.push_str("no flows match\n");
+    }
+    if flows.left_out > 0 {
+        out += &format!("{} more match; see them with --limit\n", flows.left_out);
+    }
+    out
+}
+
+/// Drops; the first list shows totals, later ones what is new.
+pub(super) fn drops(drops: &DropsResponse, screen: &Screen, first: bool) -> String {
+    let packets = number(if first { "PKTS" } else { "+PKTS" });
+    let mut table = Table::new("", [text("SOURCE"), text("REASON"), text("PLACE"), packets]);
+    for one in &drops.drops {
+        let packets = if first { one.packets } else { one.new_packets };
+        table.row([
+            one.source.as_str().into(),
+            one.reason.as_str().into(),
+            one.place.as_str().into(),
+            count(packets).into(),
+        ]);
+    }
+    let out = table.render(screen);
+    if out.is_empty() { "nothing was dropped\n".to_owned() } else { out }
+}
+
+/// Network interfaces.
+pub(super) fn links(links: &LinksResponse, screen: &Screen) -> String {
+    let columns = [
+        text("NAME"),
+        text("KIND"),
+        text("STATE"),
+        number("MTU"),
+        number("BIT/S"),
+        number("IN PKTS"),
+        number("OUT PKTS"),
+        number("ERRORS"),
+        number("DROPS"),
+        number("FLAPS"),
+        text("MEASURED"),
+    ];
+    let mut table = Table::new("", columns);
+    for one in &links.links {
+        let kind = one.vlan.map_or(one.kind.clone(), |vlan| format!("{} {vlan}", one.kind));
+        let trouble = |number: u64| Cell::coloured(count(number), (number > 0).then_some(Colour::Yellow));
+        table.row([
+            one.name.as_str().into(),
+            kind.into(),
+            if one.admin_up { state(&one.state) } else { Cell::coloured("off", Some(Colour::Yellow)) },
+            one.mtu.to_string().into(),
+            one.speed.map_or("-".to_owned(), count).into(),
+            count(one.rx_packets).into(),
+            count(one.tx_packets).into(),
+            trouble(one.rx_errors + one.tx_errors),
+            trouble(one.rx_dropped + one.tx_dropped),
+            trouble(one.flaps),
+            if one.measured { "yes" } else { "" }.into(),
+        ]);
+    }
+    table.render(screen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_coloured_only_where_there_are_colours() {
+        let hook = Hook { interface: "eth0".into(), state: "detached".into(), ..Hook::default() };
+        let status = StatusResponse { hooks: vec![hook], ..StatusResponse::default() };
+        assert!(!super::status(&status, &Screen::plain()).contains('\x1b'));
+        assert!(super::status(&status, &Screen::coloured()).contains("\x1b[31mdetached\x1b[0m"));
+    }
+}
