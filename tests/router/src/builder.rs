@@ -18,6 +18,7 @@ use crate::http::server::app;
 use crate::http::tls::{Identity, IdentityError, Link, Validity, WireListener};
 use crate::machine::{Entry, Machine, Settings};
 use crate::model::{Extent, Model};
+use crate::plant::{Namespace, Plant};
 use crate::release::{Generation, Release};
 
 /// What the router is to be. Every setting has a default that suits a test.
@@ -30,6 +31,7 @@ pub struct Builder {
     transport: Transport,
     configuration: Option<Tree>,
     schema: Option<PathBuf>,
+    namespace: Option<Namespace>,
     faults: Vec<Fault>,
     control: Option<crate::control::Place>,
 }
@@ -59,6 +61,14 @@ pub enum SpawnError {
     Read {
         /// Which.
         file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The namespace cannot be programmed.
+    #[error("cannot program {name}")]
+    Namespace {
+        /// Which.
+        name: String,
         /// Why.
         source: io::Error,
     },
@@ -112,6 +122,7 @@ impl Default for Builder {
             transport: Transport::Tls,
             configuration: None,
             schema: None,
+            namespace: None,
             faults: Vec::new(),
             control: None,
         }
@@ -158,6 +169,13 @@ impl Builder {
     #[must_use]
     pub fn config_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.settings.config_file = Some(file.into());
+        self
+    }
+
+    /// Programs this namespace, and takes its devices as the ports that exist. Without one, nothing is programmed.
+    #[must_use]
+    pub fn namespace(mut self, namespace: Namespace) -> Self {
+        self.namespace = Some(namespace);
         self
     }
 
@@ -249,7 +267,7 @@ impl Builder {
     ///
     /// # Errors
     /// When an address is taken or the configuration file cannot be used.
-    pub async fn spawn(self) -> Result<Router, SpawnError> {
+    pub async fn spawn(mut self) -> Result<Router, SpawnError> {
         let tree = self.boot_configuration()?;
         let model = self.model()?;
         let listener = bind(self.listen).await?;
@@ -259,7 +277,12 @@ impl Builder {
             Transport::Plain => None,
         };
         let key = self.settings.key.clone();
-        let machine = Machine::new(self.settings, model, Faults::new(self.faults), tree.clone(), None);
+        let plant = match self.namespace.take() {
+            Some(namespace) => Some(self.plant(namespace).await?),
+            None => None,
+        };
+        let faults = Faults::new(std::mem::take(&mut self.faults));
+        let machine = Machine::new(self.settings, model, faults, tree.clone(), plant);
         machine.reprogram(&tree).await;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         serve(&machine, listener, identity.as_ref(), &stop, &tasks)
@@ -280,6 +303,12 @@ impl Builder {
         let text = read(file)?;
         let boot = parse::boot(&text).map_err(|source| SpawnError::Parse { file: file.clone(), source })?;
         Ok(boot.tree)
+    }
+
+    async fn plant(&mut self, namespace: Namespace) -> Result<Plant, SpawnError> {
+        self.settings.ports = Plant::ports(&namespace).await;
+        let name = format!("{namespace:?}");
+        Plant::new(namespace).map_err(|source| SpawnError::Namespace { name, source })
     }
 
     fn model(&self) -> Result<Model, SpawnError> {

@@ -29,4 +29,5 @@ pub use builder::{Builder, Router, SpawnError};
 pub use fault::{Fault, Kind as FaultKind, UnknownFault};
 pub use http::tls::Validity;
 pub use machine::Entry;
+pub use plant::Namespace;
 pub use release::{Generation, Release, UnknownWord};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Parser;
-use vyos_router::{Fault, Generation, Release, Router};
+use vyos_router::{Fault, Generation, Namespace, Release, Router};
 
 /// A stand-in VyOS router: the HTTP API over a real configuration tree.
 #[derive(Debug, Parser)]
@@ -29,6 +29,9 @@ struct Args {
     /// The saved configuration (config.boot): read at start if it is there, written by save.
     #[arg(long)]
     config: Option<PathBuf>,
+    /// The network namespace to program, or `self` for the one that this runs in. Without it nothing is programmed.
+    #[arg(long)]
+    netns: Option<String>,
     /// A full schema file in place of the built-in model.
     #[arg(long)]
     schema: Option<PathBuf>,
@@ -102,6 +105,9 @@ fn builder(args: Args) -> anyhow::Result<vyos_router::Builder> {
         .boot_time(std::time::Duration::from_millis(args.boot_ms));
     if let Some(file) = args.config {
         builder = builder.config_file(file);
+    }
+    if let Some(name) = args.netns {
+        builder = builder.namespace(if name == "self" { Namespace::Own } else { Namespace::Named(name) });
     }
     if let Some(file) = args.schema {
         builder = builder.schema_file(file);

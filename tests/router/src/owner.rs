@@ -54,11 +54,6 @@ impl Owner {
     pub(crate) fn label(&self) -> String {
         self.path.join(" ")
     }
-
-    /// Whether the script is that of the subtree.
-    pub(crate) fn is(&self, path: &str) -> bool {
-        self.path.iter().map(String::as_str).eq(path.split(' '))
-    }
 }
 
 /// The owners whose subtrees differ, in the order in which their scripts run.

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use vyos_sync::config::{Command, ConfigPath, Kinds, Node, Tree};
+use vyos_sync::config::{Command, ConfigPath, Node, Tree};
 
 use crate::http::call::{Op, Section, SectionVerb, Verb};
 use crate::model::{Model, Resolved};
@@ -151,9 +151,4 @@ fn statements(section: &Section, ops: &mut Vec<Op>) {
 /// The node at these words; the top is a branch like any other.
 pub(crate) fn node_at(tree: &Tree, words: &[String]) -> Option<Node> {
     if words.is_empty() { Some(Node::Branch(tree.children().clone())) } else { tree.at(words).cloned() }
-}
-
-/// Whether the instances of a tag node are at these words.
-pub(crate) fn is_tag(model: &Model, words: &[String]) -> bool {
-    model.kind(words) == Some(vyos_sync::config::Kind::Tag)
 }

@@ -1,4 +1,5 @@
 //! The API over the wire: encodings, confirm, faults, restarts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test")]
 
 use std::time::Duration;
 
