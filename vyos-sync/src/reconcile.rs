@@ -1,6 +1,6 @@
 //! One router, one pass: gather, compile, plan, apply, report.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
 
@@ -13,7 +13,7 @@ use crate::{
     live::Live,
     pacing::Fight,
     plan::{Class, Ledger, Limits, Plan},
-    secret,
+    recording, secret,
     store::Store,
     vyos::{
         ApiError, ApiKey, Client, ClientError, Confirm, Endpoint, Generation, KeySource, Timing, Trust,
@@ -32,6 +32,16 @@ pub struct Session {
     generation: Option<Generation>,
     schema: Schema,
     fight: Fight,
+    recordings: Option<Recorder>,
+}
+
+/// Where passes that do something are recorded.
+#[derive(Debug, Clone)]
+pub struct Recorder {
+    /// The folder of recordings.
+    pub folder: PathBuf,
+    /// The folder of manifests.
+    pub source: PathBuf,
 }
 
 /// How a pass ended.
@@ -209,7 +219,23 @@ impl Session {
         };
         let schema = schema.unwrap_or_else(|| Schema::built_in(dialect).clone());
         let live = Live::new(client, store, router.spec.probes.clone())?;
-        Ok(Self { name, live, dialect, version, generation: None, schema, fight: Fight::default() })
+        Ok(Self {
+            name,
+            live,
+            dialect,
+            version,
+            generation: None,
+            schema,
+            fight: Fight::default(),
+            recordings: None,
+        })
+    }
+
+    /// Records every pass that has something to do.
+    #[must_use]
+    pub fn recording(mut self, recorder: Recorder) -> Self {
+        self.recordings = Some(recorder);
+        self
     }
 
     /// The router's syntax, and its version's text where it was asked.
@@ -311,12 +337,21 @@ impl Session {
         let ledger = Ledger { numbers: seen.compiled.numbers.clone(), ..seen.ledger.clone() };
         self.live.store.write(LEDGER, &ledger.begun(&seen.plan))?;
         let change = self.change(seen);
+        self.record(&change.name, seen);
         match apply::apply(&self.live, change, policy, &self.schema).await {
             Ok(applied) => {
                 self.live.store.write(LEDGER, &ledger.settled(&seen.plan))?;
                 Ok(Outcome::Applied(applied))
             }
             Err(failure) => Ok(Outcome::Failed(failure)),
+        }
+    }
+
+    /// A recording that fails is no reason to leave the router as it is.
+    fn record(&self, name: &str, seen: &Seen) {
+        let Some(to) = &self.recordings else { return };
+        if let Err(error) = recording::record(&to.folder, name, &self.name, &to.source, seen) {
+            tracing::warn!(router = self.name, %error, "the pass is not recorded");
         }
     }
 

@@ -1,6 +1,11 @@
 //! The steps of a change as types.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -32,6 +37,8 @@ struct Course<'w, W, K> {
     expected: Tree,
     touched: Touched,
     sessions: BTreeSet<IpAddr>,
+    /// The API went away since the commit was sent.
+    was_away: AtomicBool,
 }
 
 /// The record is written; nothing is sent.
@@ -65,7 +72,17 @@ impl<'w, W: World + Sync, K: Kinds + Sync> Recorded<'w, W, K> {
         let record = record_of(&change, policy, world.now(), &diff(&expected, &change.before, kinds));
         let touched = Touched::by(&commands);
         let sessions = BTreeSet::new();
-        let course = Course { world, kinds, change, policy, record, expected, touched, sessions };
+        let course = Course {
+            world,
+            kinds,
+            change,
+            policy,
+            record,
+            expected,
+            touched,
+            sessions,
+            was_away: AtomicBool::new(false),
+        };
         course.keep().await.map_err(|e| Failure::NotSent(e.to_string()))?;
         Ok(Self(course))
     }
@@ -124,6 +141,11 @@ impl<'w, W: World + Sync, K: Kinds + Sync> Armed<'w, W, K> {
         match (nothing, &fault) {
             (true, Fault::Refused(why)) => {
                 Err(self.0.dropped(ChangeResult::Failed, Failure::Refused(why.clone())).await)
+            }
+            (true, _) if self.0.was_away.load(Ordering::Relaxed) => {
+                self.0.record.phase = ChangePhase::RolledBack;
+                let why = "the API went away with the commit, and the router came back without it".to_owned();
+                Err(self.0.dropped(ChangeResult::Failed, Failure::RolledBack(why)).await)
             }
             (true, _) => {
                 Err(self.0.dropped(ChangeResult::Unknown, Failure::NotSent(fault.to_string())).await)
@@ -264,7 +286,10 @@ impl<W: World + Sync, K: Kinds + Sync> Course<'_, W, K> {
         loop {
             match self.world.tree().await {
                 Err(fault) if self.near_deadline() => return Err(fault),
-                Err(_) => self.world.sleep(LOOK).await,
+                Err(fault) => {
+                    self.was_away.fetch_or(matches!(fault, Fault::Gone(_)), Ordering::Relaxed);
+                    self.world.sleep(LOOK).await;
+                }
                 tree => return tree,
             }
         }

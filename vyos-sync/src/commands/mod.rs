@@ -2,6 +2,7 @@
 
 mod offline;
 mod online;
+mod survey;
 
 use std::{io::Write as _, path::Path, process::ExitCode};
 
@@ -42,9 +43,9 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         },
         Command::Apply(args) => online::apply(&args).await,
         Command::Run(args) => online::run(args).await,
-        Command::Import(_) | Command::Doctor(_) | Command::Replay(_) => {
-            bail!("this command is not built yet")
-        }
+        Command::Replay(args) => offline::replay(&args),
+        Command::Import(args) => survey::import(&args).await,
+        Command::Doctor(args) => survey::doctor(&args).await,
     }
 }
 

@@ -2,17 +2,18 @@
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::{CHANGES, Chosen, configuration, full_schema, offline_dialect, print, print_json, stored_ledger};
 use crate::{
-    args::{Form, Output, PlanArgs, RenderArgs, ValidateArgs},
+    args::{Form, Output, PlanArgs, RenderArgs, ReplayArgs, ValidateArgs},
     compile::{self, Compiled, Known},
     config::{Schema, Tree, print as forms},
+    gather,
     intent::Effect,
     plan::{Ledger, Limits, Plan},
-    reconcile, secret,
+    reconcile, recording, secret,
 };
 
 /// Intent, then every rendered path and value against our model, and against a full schema where one is given.
@@ -99,4 +100,22 @@ pub(super) fn render(args: &RenderArgs) -> Result<ExitCode> {
         Form::Json => print_json(&forms::json(&tree))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Plans a recorded pass again. Exit code 0: the same plan as then, 2: another one.
+pub(super) fn replay(args: &ReplayArgs) -> Result<ExitCode> {
+    let (manifests, state) = recording::open(&args.recording)?;
+    let inputs = gather::folder(&manifests);
+    let router =
+        inputs.router(&state.router).with_context(|| format!("Router `{}` is not in it", state.router))?;
+    let schema = Schema::built_in(state.dialect);
+    let compiled = compile::compile(&inputs, router, state.dialect, &state.running, &state.ledger);
+    let (running, ledger) = (&state.running, &state.ledger);
+    let known = Known { running, ledger, dialect: state.dialect, schema, limits: Limits::default() };
+    let plan = compile::plan(&compiled, &router.spec, known);
+    print_plan(&compiled, &plan, args.output)?;
+    let now: Vec<String> = plan.commands.iter().map(|c| secret::redacted(c).to_string()).collect();
+    let same = now == state.commands;
+    tracing::info!(same, "compared with the recorded plan");
+    Ok(if same { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
 }

@@ -22,7 +22,7 @@ use crate::{
     args::{LiveArgs, Output, PlanArgs, RunArgs},
     export::{self, Metrics, OfRouter, Shown, WithReason},
     pacing::Backoff,
-    reconcile::{self, Again, Outcome, Report, Session},
+    reconcile::{self, Again, Outcome, Recorder, Report, Session},
     store::Store,
     task,
 };
@@ -62,7 +62,9 @@ async fn open(args: &LiveArgs, chosen: &Chosen) -> Result<Session> {
     let store = Store::open(&args.state_dir, &chosen.router.id.name)
         .with_context(|| format!("state folder {}", args.state_dir.display()))?;
     let schema = full_schema(&args.dialect)?;
-    Ok(Session::open(&chosen.router, &chosen.inputs, store, args.dialect.dialect, schema).await?)
+    let session = Session::open(&chosen.router, &chosen.inputs, store, args.dialect.dialect, schema).await?;
+    let folder = args.state_dir.join(&chosen.router.id.name).join("recordings");
+    Ok(session.recording(Recorder { folder, source: args.source.source.clone() }))
 }
 
 fn print_report(report: &Report, sent: (u64, u64), output: Output) -> Result<()> {

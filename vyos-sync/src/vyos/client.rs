@@ -159,9 +159,11 @@ impl Client {
     }
 
     async fn has_background_operations(&self) -> bool {
-        self.send("/retrieve/background-operations", json!({}), self.timing.read, &Redactor::default())
-            .await
-            .is_ok()
+        let asked = json!({"op": "show"});
+        let answer =
+            self.send("/retrieve/background-operations", asked, self.timing.read, &Redactor::default()).await;
+        // Where there is no such place, what answers is not the API's own envelope.
+        matches!(answer, Ok(_) | Err(ApiError::Refused { .. } | ApiError::Malformed { .. }))
     }
 
     /// One `/configure` list: one commit. Gives the router's warnings. Secrets in the commands belong in `clean`.
@@ -196,7 +198,7 @@ impl Client {
     /// # Errors
     /// Any [`ApiError`].
     pub async fn confirm(&self) -> Result<Option<String>, ApiError> {
-        self.change("/configure", json!({"op": "confirm"}), &Redactor::default()).await.map(some_text)
+        self.settle("/configure", json!({"op": "confirm"})).await.map(some_text)
     }
 
     /// Saves the running configuration as the one to boot.
@@ -204,7 +206,7 @@ impl Client {
     /// # Errors
     /// Any [`ApiError`].
     pub async fn save(&self) -> Result<(), ApiError> {
-        self.change("/config-file", json!({"op": "save"}), &Redactor::default()).await.map(drop)
+        self.settle("/config-file", json!({"op": "save"})).await.map(drop)
     }
 
     /// Sets a reboot in so many minutes; gives the router's text.
@@ -212,7 +214,8 @@ impl Client {
     /// # Errors
     /// Any [`ApiError`].
     pub async fn reboot_in(&self, minutes: u16) -> Result<String, ApiError> {
-        self.reboot(&["in", &minutes.to_string()]).await
+        let request = json!({"op": "reboot", "path": ["in", minutes.to_string()]});
+        self.change("/reboot", request, &Redactor::default()).await.map(text)
     }
 
     /// Takes back a set reboot; gives the router's text.
@@ -220,11 +223,7 @@ impl Client {
     /// # Errors
     /// Any [`ApiError`].
     pub async fn reboot_cancel(&self) -> Result<String, ApiError> {
-        self.reboot(&["cancel"]).await
-    }
-
-    async fn reboot(&self, path: &[&str]) -> Result<String, ApiError> {
-        self.change("/reboot", json!({"op": "reboot", "path": path}), &Redactor::default()).await.map(text)
+        self.settle("/reboot", json!({"op": "reboot", "path": ["cancel"]})).await.map(text)
     }
 
     async fn commit(&self, request: Value, clean: &Redactor) -> Result<Option<String>, ApiError> {
@@ -238,6 +237,19 @@ impl Client {
             match self.send(path, request.clone(), self.timing.read, &Redactor::default()).await {
                 Err(e) if e.read_is_retryable() && pause.wait().await => {
                     tracing::debug!(path, reason = e.reason(), "the read is tried again");
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// A change that may be sent twice without harm: a lost answer is no reason to give up.
+    async fn settle(&self, path: &str, request: Value) -> Result<Value, ApiError> {
+        let mut pause = Pause::new(self.timing.patience);
+        loop {
+            match self.send(path, request.clone(), self.timing.commit, &Redactor::default()).await {
+                Err(e) if (e.read_is_retryable() || e.change_is_retryable()) && pause.wait().await => {
+                    tracing::debug!(path, reason = e.reason(), "tried again");
                 }
                 done => return done,
             }

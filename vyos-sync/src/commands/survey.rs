@@ -1,0 +1,105 @@
+//! Commands that look and tell: import and doctor.
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{Chosen, configuration, full_schema, offline_dialect, print, print_json};
+use crate::{
+    args::{DoctorArgs, ImportArgs, Output, SourceArgs},
+    compile::{self, Known},
+    config::{Schema, Tree},
+    doctor,
+    import::{self, Coverage},
+    plan::{Ledger, Limits},
+    reconcile::Session,
+    store::Store,
+};
+
+/// Our kinds for what a router has, on stdout; the report on stderr, or both as JSON.
+pub(super) async fn import(args: &ImportArgs) -> Result<ExitCode> {
+    let chosen = match &args.source {
+        Some(source) => {
+            Some(Chosen::read(&SourceArgs { source: source.clone(), router: args.router.clone() })?)
+        }
+        None => None,
+    };
+    let named = args.router.clone().or_else(|| chosen.as_ref().map(|c| c.router.id.name.clone()));
+    let name = named.unwrap_or_else(|| "router".to_owned());
+    let tree = match (&args.against, &chosen) {
+        (Some(file), _) => configuration(file)?,
+        (None, Some(chosen)) => running(chosen).await?,
+        (None, None) => anyhow::bail!("give --source with a Router object, or --against with a file"),
+    };
+    let imported = import::import(&tree, &name, &args.namespace);
+    match args.output {
+        Output::Json => print_json(&json!({"objects": imported.objects, "coverage": imported.coverage}))?,
+        Output::Text => {
+            for object in &imported.objects {
+                print(&format!("---\n{}", serde_saphyr::to_string(object)?))?;
+            }
+            // As YAML comments, so that the whole output stays a manifest.
+            imported.coverage.iter().try_for_each(|c| print(&line(c)))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(coverage: &Coverage) -> String {
+    let left = match coverage.left.is_empty() {
+        true => String::new(),
+        false => format!("; not covered: {}", coverage.left.join(", ")),
+    };
+    format!("# {}: {} of {} statements covered{left}", coverage.part, coverage.covered, coverage.all)
+}
+
+/// Reads the router with a state folder that is thrown away.
+async fn running(chosen: &Chosen) -> Result<Tree> {
+    let folder = std::env::temp_dir().join(format!("vyos-sync-{}", std::process::id()));
+    let read = read_running(chosen, &folder).await;
+    std::fs::remove_dir_all(&folder)?;
+    read
+}
+
+async fn read_running(chosen: &Chosen, folder: &Path) -> Result<Tree> {
+    let store = Store::open(folder, &chosen.router.id.name)?;
+    // The dialect does not matter for reading.
+    let dialect = Some(crate::config::Dialect::V1_5);
+    let session = Session::open(&chosen.router, &chosen.inputs, store, dialect, None).await?;
+    Ok(session.running().await?)
+}
+
+/// Exit code 0: nothing found, 1: contradictions.
+pub(super) async fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
+    let chosen = Chosen::read(&args.source)?;
+    let dialect = offline_dialect(&args.dialect, &chosen.router.spec);
+    let running = match &args.against {
+        Some(file) => configuration(file).map_err(|e| e.to_string()),
+        None => running(&chosen).await.map_err(|e| format!("{e:#}")),
+    };
+    let (tree, unread) = match running {
+        Ok(tree) => (tree, None),
+        Err(why) => (Tree::new(), Some(why)),
+    };
+    let ledger = Ledger::recover(&tree);
+    let model = Schema::built_in(dialect);
+    let full = full_schema(&args.dialect)?;
+    let compiled = compile::compile(&chosen.inputs, &chosen.router, dialect, &tree, &ledger);
+    let mut found = doctor::objects(&chosen.inputs, &chosen.router, &compiled);
+    match unread {
+        Some(why) => found.push(doctor::Contradiction { place: "the router".to_owned(), what: why }),
+        None => {
+            let schema = full.as_ref().unwrap_or(model);
+            let known = Known { running: &tree, ledger: &ledger, dialect, schema, limits: Limits::default() };
+            let plan = compile::plan(&compiled, &chosen.router.spec, known);
+            found.extend(doctor::router(&tree, &plan, &[schema]));
+        }
+    }
+    match args.output {
+        Output::Json => print_json(&found)?,
+        Output::Text if found.is_empty() => print("no contradictions found")?,
+        Output::Text => found.iter().try_for_each(|c| print(&format!("{}: {}", c.place, c.what)))?,
+    }
+    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
