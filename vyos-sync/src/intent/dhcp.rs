@@ -101,6 +101,10 @@ pub struct Reservation {
     pub mac: Mac,
     /// Its address.
     pub ip: Ipv4Addr,
+    /// Boot file of this machine alone.
+    pub bootfile_name: Option<PlainText>,
+    /// TFTP server of this machine alone.
+    pub tftp_server: Option<String>,
     /// The object that asks for it.
     pub source: ObjectId,
 }

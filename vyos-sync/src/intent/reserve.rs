@@ -3,7 +3,7 @@
 use super::dhcp::{Dhcp4, Reservation, Server4, in_prefix};
 use super::network::Network;
 use super::problem::{Findings, Problem};
-use super::values::{self, HostName, Mac};
+use super::values::{self, HostName, Mac, PlainText};
 use crate::crd::{KubeVirtSource, ReservationSource, RouterSpec, TinkerbellMode};
 use crate::inputs::{Inputs, Object, ObjectId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,6 +17,8 @@ struct Wish<'a> {
     name: String,
     mac: &'a str,
     ip: Ipv4Addr,
+    boot_file: Option<&'a str>,
+    tftp_server: Option<&'a str>,
     vlan: Option<u16>,
     /// The Harvester network that the machine is on.
     attachment: Option<&'a ObjectId>,
@@ -45,7 +47,8 @@ pub(super) fn reserve(
         if !wanted(network, wish) || contradicts(network, wish, problems) {
             continue;
         }
-        found[at].extend(read(wish.source, "spec", &wish.name, wish.mac, wish.ip, problems));
+        let reservation = read(wish.source, "spec", &wish.name, wish.mac, wish.ip, problems);
+        found[at].extend(reservation.and_then(|each| with_boot(each, wish, problems)));
     }
     for (network, found) in networks.iter_mut().zip(found) {
         let unique = refuse_duplicates(found, problems);
@@ -67,6 +70,8 @@ fn hardware(inputs: &Inputs) -> impl Iterator<Item = Wish<'_>> {
                 name: interface.hostname.clone().unwrap_or_else(|| object.id.name.clone()),
                 mac: &interface.mac,
                 ip,
+                boot_file: interface.boot_file.as_deref().filter(|file| !file.is_empty()),
+                tftp_server: interface.tftp_server.as_deref().filter(|server| !server.is_empty()),
                 vlan: interface.vlan,
                 attachment: None,
             })
@@ -97,6 +102,8 @@ fn machines(inputs: &Inputs) -> impl Iterator<Item = Wish<'_>> {
                 name: object.id.name.clone(),
                 mac: &nic.mac,
                 ip,
+                boot_file: None,
+                tftp_server: None,
                 vlan: attachment.spec.vlan,
                 attachment: Some(&attachment.id),
             })
@@ -180,7 +187,21 @@ fn read(
         Mac::try_from(mac),
         "write six octets such as 02:00:00:00:00:01",
     );
-    Some(Reservation { name: name?, mac: mac?, ip, source: source.clone() })
+    let source = source.clone();
+    Some(Reservation { name: name?, mac: mac?, ip, bootfile_name: None, tftp_server: None, source })
+}
+
+/// Adds what the machine alone boots from. VyOS 1.4 has no such option on a mapping: there it is the network's.
+fn with_boot(mut each: Reservation, wish: &Wish<'_>, problems: &mut Vec<Problem>) -> Option<Reservation> {
+    let mut findings = Findings::on(wish.source, problems);
+    let field = |name: &str| format!("spec.interfaces.dhcp.{name}");
+    let file = wish.boot_file.map(PlainText::try_from);
+    each.bootfile_name =
+        file.and_then(|file| findings.read(&field("boot_file_name"), file, "give a plain file name"));
+    let server = wish.tftp_server.map(values::host);
+    each.tftp_server = server
+        .and_then(|host| findings.read(&field("tftp_server_name"), host, "give an address or a host name"));
+    findings.accepted(each)
 }
 
 /// One MAC and one address have one reservation. Where two differ, neither is made: which is right cannot be told.

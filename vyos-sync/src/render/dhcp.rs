@@ -99,6 +99,11 @@ fn mapping(dialect: Dialect, each: &Reservation) -> Block {
     let block = Block::new().leaf("ip-address", each.ip);
     match dialect {
         Dialect::V1_4 => block.leaf("mac-address", &each.mac),
-        Dialect::V1_5 => block.leaf("mac", &each.mac),
+        Dialect::V1_5 => {
+            let option = Block::new()
+                .maybe("bootfile-name", each.bootfile_name.as_deref())
+                .maybe("tftp-server-name", each.tftp_server.as_deref());
+            block.leaf("mac", &each.mac).block("option", option)
+        }
     }
 }
