@@ -5,12 +5,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use futures::StreamExt;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use weir_agent::export::grpc::{BindError, STREAMS, UnixSocket};
 use weir_agent::export::proto::weir_client::WeirClient;
+use weir_agent::export::proto::weir_server::Weir;
 use weir_agent::export::proto::{
     DropsRequest, FlowFilter, FlowsRequest, LinksRequest, StatusRequest, TopRequest,
 };
@@ -233,6 +235,21 @@ async fn nobody_listening_reads_nothing_and_streams_are_bounded() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(served.bench.0.lock().unwrap().reads, reads);
     client.flows(follow(FlowFilter::default())).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_client_skips_looks_and_is_counted() {
+    let served = Served::start();
+    let request = tonic::Request::new(follow(FlowFilter::default()));
+    let mut answers = Weir::flows(&served.service, request).await.unwrap().into_inner();
+    answers.next().await.unwrap().unwrap();
+    let reads = served.bench.0.lock().unwrap().reads;
+    // The client does nothing for three and a half intervals.
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    assert_eq!(served.bench.0.lock().unwrap().reads, reads, "nothing is read ahead");
+    let skipped = answers.next().await.unwrap().unwrap().skipped;
+    assert!(skipped >= 2, "{skipped}");
+    assert_eq!(served.tally.skipped.read(), skipped);
 }
 
 #[tokio::test]

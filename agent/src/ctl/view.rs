@@ -18,6 +18,9 @@ pub(super) fn status(status: &StatusResponse, screen: &Screen) -> String {
     let neighbours: Vec<String> =
         status.neighbours.iter().map(|one| format!("{} {}", one.count, one.state)).collect();
     let neighbours = if neighbours.is_empty() { "none".to_owned() } else { neighbours.join(", ") };
+    if !status.held.is_empty() {
+        facts.push(format!("capabilities {}", status.held.join(" ")));
+    }
     facts.push(format!("routes {}   neighbours {neighbours}", status.routes));
     if let Some(table) = &status.conntrack {
         facts.push(format!("conntrack {} of {}", count(table.entries), count(table.limit)));
@@ -109,7 +112,8 @@ fn hooks(hooks: &[Hook]) -> Table {
 fn features(features: &[Feature]) -> Table {
     let mut table = Table::new("FEATURES", [text("NAME"), text("STATE"), text("WHAT, AND WHY NOT")]);
     for one in features {
-        let what = one.reason.as_deref().map_or(one.purpose.clone(), |why| format!("{}; {why}", one.purpose));
+        let more = [&one.found, &one.reason].into_iter().flatten();
+        let what = more.fold(one.purpose.clone(), |what, more| format!("{what}; {more}"));
         table.row([one.name.as_str().into(), state(&one.state), what.into()]);
     }
     table
@@ -379,6 +383,7 @@ pub(super) fn links(links: &LinksResponse, screen: &Screen) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::proto::{ClassRate, DropRate, FlowRate, InterfaceRate, VipRate};
 
     #[test]
     fn words_are_coloured_only_where_there_are_colours() {
@@ -386,5 +391,47 @@ mod tests {
         let status = StatusResponse { hooks: vec![hook], ..StatusResponse::default() };
         assert!(!super::status(&status, &Screen::plain()).contains('\x1b'));
         assert!(super::status(&status, &Screen::coloured()).contains("\x1b[31mdetached\x1b[0m"));
+    }
+
+    #[test]
+    fn rates_in_one_picture() {
+        let rate = |packets, bytes| Some(Rate { packets, bytes });
+        let flow = Flow {
+            interface: "eth0".into(),
+            direction: "ingress".into(),
+            protocol: "tcp".into(),
+            source: "203.0.113.5".into(),
+            source_port: 40_000,
+            destination: "10.10.50.10".into(),
+            destination_port: 443,
+            class: "other".into(),
+            ..Flow::default()
+        };
+        let vip = VipRate {
+            vip: "fd10:10:50::10".into(),
+            port: Some(443),
+            protocol: "tcp".into(),
+            ingress: rate(9.0, 1200.0),
+            syn: 0.5,
+            ..VipRate::default()
+        };
+        let interface = InterfaceRate {
+            interface: "eth0".into(),
+            ingress: rate(81_234.5, 1.2e8),
+            egress: rate(1e6, 1.25e9),
+        };
+        let picture = TopResponse {
+            interval_ns: 1_000_200_000,
+            skipped: 2,
+            interfaces: vec![interface],
+            vips: vec![vip],
+            classes: vec![ClassRate { class: "bgp".into(), ingress: rate(2.0, 170.0), egress: None }],
+            flows: vec![FlowRate { flow: Some(flow), rate: rate(60.0, 6e6) }],
+            drops: vec![DropRate { reason: "no_socket".into(), place: "eth0".into(), packets: 3.0 }],
+            problems: vec![Problem { source: "flows".into(), text: "cannot read map FLOWS".into() }],
+        };
+        let text = super::top(&picture, &Screen::plain());
+        assert!(text.lines().all(|line| line.chars().count() <= 100));
+        insta::assert_snapshot!(text);
     }
 }

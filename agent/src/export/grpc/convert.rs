@@ -59,6 +59,7 @@ pub(super) fn status(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: report.kernel.clone(),
         lockdown: report.lockdown.clone(),
+        held: report.held.clone(),
         hooks: hooks(snapshot),
         features: features(snapshot),
         gateways: snapshot.gateways.values().map(|one| gateway(snapshot, one)).collect(),
@@ -126,6 +127,7 @@ fn features(snapshot: &Snapshot) -> Vec<proto::Feature> {
             purpose: feature.purpose.to_owned(),
             state: state.to_owned(),
             reason: reason.map(str::to_owned),
+            found: feature.found.clone(),
         }
     });
     features.collect()

@@ -255,11 +255,9 @@ pub(super) fn write(page: &mut Page<'_>, scrape: &Scrape) -> fmt::Result {
 pub(crate) fn hook_words(state: &HookState) -> (&'static str, Option<usize>, Option<String>) {
     match state {
         HookState::Head => ("head", Some(0), None),
-        HookState::NotHead { before } => (
-            "not-head",
-            Some(*before),
-            Some(format!("{before} programs run before ours and may hide packets")),
-        ),
+        HookState::NotHead { before } => {
+            ("not-head", Some(*before), Some(format!("{before} before ours, which may hide packets")))
+        }
         HookState::LegacyTc => (
             "legacy-tc",
             None,
