@@ -53,7 +53,8 @@ async fn json_is_one_line_a_message() {
         assert!(value.is_object());
     }
     let top = shown(&served.socket, &["top", "--interval", "100ms", "--count", "3", "-o", "json"]).await;
-    assert_eq!(top.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).count(), 3);
+    let lines: Vec<Value> = top.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
