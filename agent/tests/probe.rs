@@ -96,8 +96,22 @@ impl Lab {
         }
     }
 
-    /// Runs the prober inside a namespace, on a thread of its own.
+    /// Runs the prober inside a namespace, on a thread of its own; as in production, without any capability once its sockets
+    /// are open.
     fn probe(&self, namespace: &str, snapshot: Snapshot) -> Probing {
+        self.probe_with(namespace, snapshot, || {
+            let sockets = Sockets::open();
+            caps::clear(None, caps::CapSet::Permitted).unwrap();
+            sockets
+        })
+    }
+
+    fn probe_with(
+        &self,
+        namespace: &str,
+        snapshot: Snapshot,
+        open: impl FnOnce() -> Sockets + Send + 'static,
+    ) -> Probing {
         let (snapshots, watched) = watch::channel(Arc::new(snapshot));
         let (events, received) = mpsc::channel(1024);
         let stop = CancellationToken::new();
@@ -105,9 +119,7 @@ impl Lab {
         let uplinks = |snapshot: &Snapshot| snapshot.links.keys().copied().collect();
         let thread = std::thread::spawn(move || {
             setns(std::fs::File::open(path).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
-            let sockets = Sockets::open();
-            // As in production: once the sockets are open, probing needs no capability.
-            caps::clear(None, caps::CapSet::Permitted).unwrap();
+            let sockets = open();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(run(sockets, QUICK, watched, uplinks, events, stopped)).unwrap();
         });
@@ -213,6 +225,25 @@ fn gateways_of_both_families_and_link_local_answer() {
         let last = shown.echo.last.unwrap();
         assert!(last > Duration::ZERO && last < QUICK.timeout, "{last:?}");
         assert!(shown.echo.lost <= 1 && shown.link_layer.lost <= 1, "a wire without loss: {shown:#?}");
+    }
+}
+
+#[test]
+fn ping_sockets_need_no_privilege_at_all() {
+    let Some(lab) = Lab::new("ping", &["node", "gw"]) else { return };
+    lab.cable(("node", &NODE), ("gw", &GATEWAY));
+    lab.sysctl("node", "net.ipv4.ping_group_range=0 2147483647");
+    let gateways = ["192.0.2.1", "2001:db8:1::1", "fe80::1"];
+    let mut probing = lab.probe_with("node", lab.snapshot("node", "gw", &gateways), || {
+        caps::clear(None, caps::CapSet::Permitted).unwrap();
+        Sockets::open()
+    });
+    for address in gateways {
+        let shown = probing.until_gateway(address, |shown| {
+            shown.path_mtu.is_some() && shown.echo.latency.count() >= 3 && shown.link_layer.unable.is_some()
+        });
+        assert_eq!((shown.path_mtu, shown.link_layer.sent), (Some(1500), 0));
+        assert!(shown.link_layer.unable.unwrap().ends_with("grant CAP_NET_RAW"));
     }
 }
 
