@@ -31,6 +31,9 @@ const PUBLISH: Duration = Duration::from_secs(1);
 /// How long to wait between two looks at the snapshot: a node's netlink may be noisy, its gateways seldom change.
 const CALM: Duration = Duration::from_millis(100);
 
+/// How many packets are read from a socket before others get their turn.
+const FLOOD: usize = 256;
+
 /// The prober's sockets. Open them before privileges are dropped: afterwards probing needs none.
 #[derive(Debug)]
 pub struct Sockets {
@@ -84,6 +87,7 @@ pub async fn run(
     snapshot.mark_changed();
     let mut calm = Instant::now();
     loop {
+        shell.take(&channels);
         let wake = shell.transmit(&channels);
         let out = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -95,10 +99,7 @@ pub async fn run(
                 None => return Ok(()),
             },
             _ = publish.tick() => shell.prober.changed().into_iter().map(Event::Gateway).collect(),
-            received = channels.receive() => {
-                shell.take(received);
-                continue;
-            }
+            () = channels.readable() => continue,
             () = sleep_until(wake) => continue,
         };
         for event in out {
@@ -154,10 +155,11 @@ impl Shell {
         self.prober.next().map(|next| self.origin + next)
     }
 
-    fn take(&mut self, (answer, stamp): (Option<Answer>, Option<Duration>)) {
-        if let Some(answer) = answer {
-            let now = self.origin.elapsed();
-            self.prober.answer(answer, now.saturating_sub(age(stamp)));
+    /// Takes all answers that have arrived. Before anything counts as lost: on a busy node the kernel's stamp is right and this
+    /// process late.
+    fn take(&mut self, channels: &Channels) {
+        for (answer, stamp) in channels.received() {
+            self.prober.answer(answer, self.origin.elapsed().saturating_sub(age(stamp)));
         }
     }
 }
@@ -239,44 +241,54 @@ impl Channels {
         socket::send_ip(socket.get_ref(), target.interface, target.gateway, packet).map_err(refusal)
     }
 
-    /// The next packet on any of the sockets: an answer if it is one, and when the kernel got it.
-    async fn receive(&self) -> (Option<Answer>, Option<Duration>) {
-        let arp = self.arp.as_ref().ok();
-        let neighbour = self.neighbour.as_ref().ok();
-        let echo_v4 = self.echo_v4.as_ref().ok();
-        let echo_v6 = self.echo_v6.as_ref().ok();
-        let way = echo_v4.map_or(Way::Ping, |(_, way)| *way);
-        tokio::select! {
-            answer = read(arp, arp_answer) => answer,
-            answer = read(neighbour, neighbour_answer) => answer,
-            answer = read(echo_v4.map(|(socket, _)| socket), |packet, envelope| {
-                let packet = if way == Way::Raw { wire::after_ipv4_header(packet)? } else { packet };
-                echo_answer(Family::V4, packet, envelope)
-            }) => answer,
-            answer = read(echo_v6.map(|(socket, _)| socket), |packet, envelope| {
-                echo_answer(Family::V6, packet, envelope)
-            }) => answer,
+    /// Waits until one of the sockets has a packet.
+    async fn readable(&self) {
+        let sockets: Vec<_> = self.sockets().map(|(socket, _)| Box::pin(socket.readable())).collect();
+        if sockets.is_empty() {
+            return std::future::pending().await;
         }
+        // Readiness is cleared before all is read, so that what arrives meanwhile wakes this again.
+        if let (Ok(mut ready), ..) = futures::future::select_all(sockets).await {
+            ready.clear_ready();
+        }
+    }
+
+    /// Reads what has arrived: the answers, and when the kernel got each.
+    fn received(&self) -> Vec<(Answer, Option<Duration>)> {
+        self.sockets().flat_map(|(socket, parse)| read(socket, parse)).collect()
+    }
+
+    fn sockets(&self) -> impl Iterator<Item = (&AsyncFd<OwnedFd>, Parse)> {
+        let arp = self.arp.as_ref().ok().map(|socket| (socket, arp_answer as Parse));
+        let neighbour = self.neighbour.as_ref().ok().map(|socket| (socket, neighbour_answer as Parse));
+        let echo_v4 = self.echo_v4.as_ref().ok().map(|(socket, way)| match way {
+            Way::Ping => (socket, echo_v4_answer as Parse),
+            Way::Raw => (socket, raw_echo_v4_answer as Parse),
+        });
+        let echo_v6 = self.echo_v6.as_ref().ok().map(|(socket, _)| (socket, echo_v6_answer as Parse));
+        [arp, neighbour, echo_v4, echo_v6].into_iter().flatten()
     }
 }
 
-async fn read(
-    socket: Option<&AsyncFd<OwnedFd>>,
-    parse: impl Fn(&[u8], &Envelope) -> Option<Answer>,
-) -> (Option<Answer>, Option<Duration>) {
-    let Some(socket) = socket else { return std::future::pending().await };
-    // The start of a packet is enough to know it by.
-    let mut buffer = [0; 128];
-    match socket.async_io(Interest::READABLE, |socket| socket::receive(socket, &mut buffer)).await {
-        Ok(envelope) => {
-            let packet = buffer.get(..envelope.length).unwrap_or(&buffer);
-            (parse(packet, &envelope), envelope.stamp)
-        }
-        Err(error) => {
-            tracing::debug!(%error, "a probe socket told an error");
-            (None, None)
+/// Reads an answer off a packet, if it is one.
+type Parse = fn(&[u8], &Envelope) -> Option<Answer>;
+
+/// Empties a socket, but for a flood: the rest waits for the next turn.
+fn read(socket: &AsyncFd<OwnedFd>, parse: Parse) -> Vec<(Answer, Option<Duration>)> {
+    let mut answers = Vec::new();
+    for _ in 0..FLOOD {
+        // The start of a packet is enough to know it by.
+        let mut buffer = [0; 128];
+        match socket::receive(socket.get_ref(), &mut buffer) {
+            Ok(envelope) => {
+                let packet = buffer.get(..envelope.length).unwrap_or(&buffer);
+                answers.extend(parse(packet, &envelope).map(|answer| (answer, envelope.stamp)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => tracing::debug!(%error, "a probe socket told an error"),
         }
     }
+    answers
 }
 
 fn arp_answer(packet: &[u8], envelope: &Envelope) -> Option<Answer> {
@@ -290,6 +302,18 @@ fn neighbour_answer(packet: &[u8], envelope: &Envelope) -> Option<Answer> {
     let interface = envelope.interface.try_into().ok()?;
     let direct = envelope.hop_limit == Some(wire::ND_HOP_LIMIT);
     direct.then_some(Answer::LinkLayer { interface, gateway: gateway.into(), mac })
+}
+
+fn echo_v4_answer(packet: &[u8], envelope: &Envelope) -> Option<Answer> {
+    echo_answer(Family::V4, packet, envelope)
+}
+
+fn raw_echo_v4_answer(packet: &[u8], envelope: &Envelope) -> Option<Answer> {
+    echo_answer(Family::V4, wire::after_ipv4_header(packet)?, envelope)
+}
+
+fn echo_v6_answer(packet: &[u8], envelope: &Envelope) -> Option<Answer> {
+    echo_answer(Family::V6, packet, envelope)
 }
 
 fn echo_answer(family: Family, packet: &[u8], envelope: &Envelope) -> Option<Answer> {

@@ -173,14 +173,14 @@ impl Prober {
         let Some(gateway) = self.gateways.get_mut(&(interface, gateway)) else { return };
         match answer {
             Answer::LinkLayer { mac, .. } => {
-                if gateway.answered(Kind::LinkLayer, at) {
+                if gateway.answered(Kind::LinkLayer, at, self.plan.timeout) {
                     gateway.mac = mac;
                 }
             }
             Answer::Echo { token, .. } => {
                 for kind in [Kind::Echo, Kind::PathMtu] {
                     if gateway.one(kind).pending.is_some_and(|sent| sent.token == token) {
-                        gateway.answered(kind, at);
+                        gateway.answered(kind, at, self.plan.timeout);
                     }
                 }
             }
@@ -240,9 +240,10 @@ impl Series {
         expired
     }
 
-    fn answered(&mut self, at: Duration) -> bool {
-        // An answer from before the request belongs to an earlier one.
-        let Some(latency) = self.pending.and_then(|sent| at.checked_sub(sent.at)) else { return false };
+    fn answered(&mut self, at: Duration, timeout: Duration) -> bool {
+        // An answer from before the request belongs to an earlier one; one after the time-out is a loss.
+        let latency = self.pending.and_then(|sent| at.checked_sub(sent.at));
+        let Some(latency) = latency.filter(|latency| *latency < timeout) else { return false };
         self.pending = None;
         self.alive = Some(true);
         self.shown.last = Some(latency);
@@ -357,8 +358,8 @@ impl Gateway {
         None
     }
 
-    fn answered(&mut self, kind: Kind, at: Duration) -> bool {
-        let answered = self.one(kind).answered(at);
+    fn answered(&mut self, kind: Kind, at: Duration, timeout: Duration) -> bool {
+        let answered = self.one(kind).answered(at, timeout);
         if answered {
             self.changed = true;
             if kind == Kind::PathMtu {
