@@ -55,10 +55,13 @@ impl Wish {
         let order = |set: &BTreeSet<u16>| -> Vec<u16> {
             if backwards { set.iter().rev().copied().collect() } else { set.iter().copied().collect() }
         };
-        let policy =
-            |desired: &mut Desired| if self.peers.is_empty() { Ok(()) } else { sample::policy(desired) };
+        let policy = |desired: &mut Desired| {
+            if !self.peers.is_empty() {
+                sample::policy(desired).unwrap();
+            }
+        };
         if !backwards {
-            policy(&mut desired).unwrap();
+            policy(&mut desired);
         }
         order(&self.rules).iter().for_each(|n| sample::publication(&mut desired, *n).unwrap());
         order(&self.peers).iter().for_each(|n| sample::peer(&mut desired, *n).unwrap());
@@ -66,7 +69,7 @@ impl Wish {
             .iter()
             .for_each(|n| sample::network(&mut desired, *n, self.reservations, DIALECT).unwrap());
         if backwards {
-            policy(&mut desired).unwrap();
+            policy(&mut desired);
         }
         desired
     }
@@ -125,7 +128,7 @@ proptest! {
     }
 
     #[test]
-    fn a_crash_after_any_request_converges(first in some_wish(), second in some_wish(), limit in 1usize..8, requests in 0usize..40) {
+    fn a_crash_after_any_request_converges(first in some_wish(), second in some_wish(), third in some_wish(), limit in 1usize..8, requests in 0usize..40) {
         let policy = Policy { limits: Limits { commands: limit, ..Limits::default() }, ..Policy::default() };
         let (running, ledger) = (sample::base().unwrap(), Ledger::default());
         let plan = sync(&first.desired(), &running, &ledger);
@@ -139,11 +142,14 @@ proptest! {
             apply(&mut running, &batch.commands);
             prop_assert_eq!(rules::check(&running, DIALECT), []);
         }
-        let plan = make(&second.desired(), &running, &begun, &policy);
-        prop_assert_eq!(&plan.blocked, &[]);
-        let (running, ledger) = done(&plan, &running, &begun);
-        prop_assert!(make(&second.desired(), &running, &ledger, &policy).is_empty());
-        prop_assert_eq!(strangers(&running, &ledger), before);
+        // After the restart either the same is wanted, or meanwhile something else.
+        for wish in [&second, &third] {
+            let plan = make(&wish.desired(), &running, &begun, &policy);
+            prop_assert_eq!(&plan.blocked, &[]);
+            let (running, ledger) = done(&plan, &running, &begun);
+            prop_assert!(make(&wish.desired(), &running, &ledger, &policy).is_empty());
+            prop_assert_eq!(strangers(&running, &ledger), before.clone());
+        }
     }
 
     #[test]
@@ -424,22 +430,27 @@ fn reads_well() {
     ");
 }
 
+/// The time this thread has computed: other work on the machine does not count.
+fn cpu_time() -> std::time::Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
+}
+
 #[test]
 fn a_full_router_is_planned_in_time() {
     let desired = sample::desired(sample::FULL, DIALECT).unwrap();
     let base = sample::base().unwrap();
     let policy = Policy { limits: Limits { commands: 100_000, bytes: 1_000_000 }, ..Policy::default() };
-    let started = std::time::Instant::now();
+    let started = cpu_time();
     let plan = make(&desired, &base, &Ledger::default(), &policy);
-    let first = started.elapsed();
+    let first = cpu_time() - started;
     assert_eq!(plan.blocked, []);
     assert!(plan.commands.len() >= 30_000, "{}", plan.commands.len());
     let (running, ledger) = done(&plan, &base, &Ledger::default());
-    let started = std::time::Instant::now();
+    let started = cpu_time();
     let plan = make(&desired, &running, &ledger, &policy);
-    let second = started.elapsed();
+    let second = cpu_time() - started;
     assert!(plan.is_empty(), "{}", plan.summary());
-    let bound = std::time::Duration::from_secs(if cfg!(debug_assertions) { 60 } else { 2 });
+    let bound = std::time::Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 1 });
     assert!(first < bound && second < bound, "first plan {first:?}, no change {second:?}");
 }
 
