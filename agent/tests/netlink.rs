@@ -266,7 +266,12 @@ fn routes_of_both_families_come_and_go() {
         assert!(route_to(&watched.snapshot, "10.66.0.0/16").is_none());
         assert!(route_to(&watched.snapshot, "10.67.0.0/16").is_none());
 
-        // The kernel tells nothing of the IPv4 routes that leave with their link.
+        // The kernel tells nothing of the IPv4 routes that leave with the address that is their source, or with their link.
+        ip("addr add 10.50.0.1/32 dev lo");
+        ip("route add 10.68.0.0/16 via 10.9.2.1 src 10.50.0.1");
+        watched.until("a route by source", |snapshot| route_to(snapshot, "10.68.0.0/16").is_some()).await;
+        ip("addr del 10.50.0.1/32 dev lo");
+        watched.until("no route by source", |snapshot| route_to(snapshot, "10.68.0.0/16").is_none()).await;
         ip("link set va down");
         watched.until("no route by a", |snapshot| route_to(snapshot, "0.0.0.0/0").is_none()).await;
         assert_eq!(uplinks(watched.snapshot.links.values(), &watched.snapshot.routes), [b]);
@@ -351,6 +356,23 @@ fn a_queue_that_drops_is_counted() {
     });
 }
 
+#[test]
+fn counters_are_refreshed_without_a_word_of_the_kernel() {
+    in_namespace("counters_are_refreshed_without_a_word_of_the_kernel", async || {
+        let refresh = Duration::from_millis(100);
+        let mut watched = Watched::begin(Limits { refresh, ..Limits::default() }).await;
+        let before = named(&watched.snapshot, "lo").unwrap().counters;
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..100 {
+            socket.send_to(b"!", socket.local_addr().unwrap()).unwrap();
+        }
+        let enough = |link: &Link| link.counters.rx_packets >= before.rx_packets + 100;
+        let after = watched.until_link("the packets", "lo", enough).await;
+        assert!(after.counters.tx_bytes >= before.tx_bytes + 100 * 29, "{:?}", after.counters);
+        assert_eq!(netlink::counters().unwrap()[&after.index].rx_packets, after.counters.rx_packets);
+    });
+}
+
 /// What two readings of the same links must agree on.
 type Told = (String, LinkKind, OperState, bool, bool, u32, Option<IfIndex>, Option<Mac>, Option<u64>);
 
@@ -409,6 +431,14 @@ fn a_storm_is_weathered() {
 fn a_storm_that_overruns_is_read_again() {
     in_namespace("a_storm_that_overruns_is_read_again", async || {
         let snapshot = weather(Limits { receive_buffer: 32 << 10, ..Limits::default() }).await;
+        assert!(snapshot.missed["netlink"] > 0);
+    });
+}
+
+#[test]
+fn a_storm_that_outgrows_a_batch_is_read_again() {
+    in_namespace("a_storm_that_outgrows_a_batch_is_read_again", async || {
+        let snapshot = weather(Limits { pending: 20, ..Limits::default() }).await;
         assert!(snapshot.missed["netlink"] > 0);
     });
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::address::IfIndex;
 
 /// A route of the main table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Route {
     /// Where to; a prefix of length zero is the default route.
     pub destination: IpNet,
@@ -21,7 +21,7 @@ pub struct Route {
 }
 
 /// One way of a route.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Hop {
     /// The gateway; `None` when the destination is on the link.
     pub gateway: Option<IpAddr>,

@@ -60,8 +60,10 @@ impl Batch {
                     self.push(Key::Neighbour(interface, address), gone);
                 }
             }
-            libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
-                self.routes_changed |= route::route(message.body).is_some();
+            libc::RTM_NEWROUTE => self.routes_changed |= route::route(message.body).is_some(),
+            libc::RTM_DELROUTE => {
+                let gone = route::route(message.body).is_some() || route::is_of_own_address(message.body);
+                self.routes_changed |= gone;
             }
             _ => {}
         }
@@ -98,9 +100,9 @@ impl Batch {
         self.routes_changed
     }
 
-    /// Notes that routes were read.
-    pub(super) fn routes_read(&mut self) {
-        self.routes_changed = false;
+    /// Notes that routes have to be read again.
+    pub(super) fn routes_are_to_be_read(&mut self) {
+        self.routes_changed = true;
     }
 
     /// All links that are reported.
@@ -111,10 +113,9 @@ impl Batch {
         })
     }
 
-    /// All changes; the batch begins anew, and remembers whether routes are to be read.
-    pub(super) fn drain(&mut self) -> Vec<Event> {
-        self.last.clear();
-        std::mem::take(&mut self.events)
+    /// All changes.
+    pub(super) fn into_events(self) -> Vec<Event> {
+        self.events
     }
 }
 
@@ -152,6 +153,7 @@ mod tests {
         body.extend(index.to_ne_bytes());
         body.extend(flags.to_ne_bytes());
         body.extend([0; 4]);
+        body.extend(attribute(libc::IFLA_IFNAME, b"eth0\0"));
         body.extend(attributes.concat());
         request(kind, 0, 0, &body)
     }
@@ -172,9 +174,9 @@ mod tests {
         let down = || link_message(libc::RTM_NEWLINK, 0, 2, UP, &[carrier(0)]);
         let other = || link_message(libc::RTM_NEWLINK, 0, 3, UP, &[carrier(1)]);
         let gone = || link_message(libc::RTM_DELLINK, 0, 2, UP, &[]);
-        let mut batch = taken(&[up(), up(), other(), up(), down(), down(), up(), other(), gone(), up()]);
+        let batch = taken(&[up(), up(), other(), up(), down(), down(), up(), other(), gone(), up()]);
         let told: Vec<String> = batch
-            .drain()
+            .into_events()
             .iter()
             .map(|event| match event {
                 Event::Link(link) => format!("{} {}", link.index, link.carrier),
@@ -183,7 +185,6 @@ mod tests {
             })
             .collect();
         assert_eq!(told, ["2 true", "3 true", "2 false", "2 true", "2 gone", "2 true"]);
-        assert!(batch.is_empty());
     }
 
     #[test]
@@ -193,9 +194,16 @@ mod tests {
     }
 
     #[test]
+    fn a_wireless_event_describes_no_link() {
+        let mut body = vec![0, 0, 1, 0, 2, 0, 0, 0];
+        body.extend([0; 8]);
+        body.extend(attribute(libc::IFLA_WIRELESS, &[1; 8]));
+        assert!(taken(&[request(libc::RTM_NEWLINK, 0, 0, &body)]).is_empty());
+    }
+
+    #[test]
     fn attributes_that_nobody_knows_or_that_are_too_short_cost_nothing_but_themselves() {
         let attributes = [
-            attribute(libc::IFLA_IFNAME, b"eth0\0"),
             attribute(libc::IFLA_MTU, &[1]),
             attribute(0x3ff0, b"from the future"),
             attribute(libc::IFLA_STATS64, &7u64.to_ne_bytes()),
@@ -224,8 +232,8 @@ mod tests {
             kind in 16u16..40,
             body in proptest::collection::vec(prop_oneof![0u8..24, any::<u8>()], 0..200),
         ) {
-            let mut batch = taken(&[request(kind, 0, 0, &body), body.clone()]);
-            prop_assert!(batch.drain().len() <= 1 + body.len() / 16);
+            let batch = taken(&[request(kind, 0, 0, &body), body.clone()]);
+            prop_assert!(batch.into_events().len() <= 1 + body.len() / 16);
             qdisc::root(&body);
             speed::speed(&body);
         }

@@ -22,6 +22,7 @@ pub(super) fn index(body: &[u8]) -> Option<IfIndex> {
 }
 
 /// The link of a message, as of `now` (time since boot). Its speed and its queueing disciplines are told elsewhere.
+/// `None` for a message without a name: wireless events come by the same type and describe no link.
 pub(super) fn link(body: &[u8], now: Duration) -> Option<Link> {
     let mut link = blank(index(body)?, u32_at(body, 8)?, now);
     let mut kind = KindOfLink::default();
@@ -49,7 +50,7 @@ pub(super) fn link(body: &[u8], now: Duration) -> Option<Link> {
     if !below_is_elsewhere && link.kind != LinkKind::Veth {
         link.parent = below.filter(|below| *below != link.index);
     }
-    Some(link)
+    (!link.name.is_empty()).then_some(link)
 }
 
 fn blank(index: IfIndex, flags: u32, now: Duration) -> Link {

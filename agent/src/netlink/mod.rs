@@ -1,8 +1,7 @@
 //! The kernel's links, routes and neighbours: read at once, or followed.
 //!
 //! [`watch`] sends everything once and then every change, in batches. [`links`], [`counters`], [`routes`] and
-//! [`neighbours`] read the present state; each is one or two requests that the kernel answers at once (about 10 µs a
-//! link), so they may be called at a scrape, from a thread that may block for that long.
+//! [`neighbours`] read the present state; each is a few requests that the kernel answers at once (some 20 µs a link), so they may be called at a scrape, from a thread that may block for that long.
 //!
 //! All of it is about the network namespace of the calling thread.
 

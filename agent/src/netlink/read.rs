@@ -1,6 +1,6 @@
 //! Reading all objects of a kind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use nix::sys::socket::SockProtocol;
@@ -80,10 +80,20 @@ impl Reader {
         self.speeds.as_mut()?.one(interface)
     }
 
+    // Routes are gathered in a set, because the kernel repeats those of IPv6 by the ten thousand when they change
+    // during a dump.
+
     pub(super) fn routes(&mut self) -> Result<Vec<Route>, Error> {
-        let mut routes = self.all("routes", libc::RTM_GETROUTE, &route::REQUEST, route::route)?;
-        routes.sort_by_key(|route| (route.destination, route.metric));
-        Ok(routes)
+        let routes: BTreeSet<Route> =
+            self.all("routes", libc::RTM_GETROUTE, &route::REQUEST, route::route)?;
+        Ok(routes.into_iter().collect())
+    }
+
+    /// Routes as one dump tells of them; when it was interrupted, they are to be read again.
+    pub(super) fn routes_once(&mut self) -> Result<(Vec<Route>, Consistency), Error> {
+        let (routes, consistency): (BTreeSet<Route>, _) =
+            self.once("routes", libc::RTM_GETROUTE, &route::REQUEST, route::route)?;
+        Ok((routes.into_iter().collect(), consistency))
     }
 
     pub(super) fn neighbours(&mut self) -> Result<Vec<Neighbour>, Error> {
@@ -99,28 +109,39 @@ impl Reader {
     }
 
     fn queues(&mut self) -> Result<BTreeMap<IfIndex, Queue>, Error> {
-        let queues = self.all("queueing disciplines", libc::RTM_GETQDISC, &qdisc::REQUEST, qdisc::root)?;
-        Ok(queues.into_iter().collect())
+        self.all("queueing disciplines", libc::RTM_GETQDISC, &qdisc::REQUEST, qdisc::root)
     }
 
     /// A dump that was interrupted is begun anew. After some attempts the last one has to do: what changed meanwhile is
     /// told to those who watch.
-    fn all<T>(
+    fn all<T, All: Default + Extend<T>>(
         &mut self,
         what: &'static str,
         kind: u16,
         body: &[u8],
         parse: impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<Vec<T>, Error> {
-        let mut found = Vec::new();
-        for _ in 0..ATTEMPTS {
-            found.clear();
-            let dump = self.requests.dump(kind, body, |body| found.extend(parse(body)));
-            if dump.map_err(|source| Error::Read { what, source })? == Consistency::Whole {
+    ) -> Result<All, Error> {
+        let mut attempt = self.once(what, kind, body, &parse)?;
+        for _ in 1..ATTEMPTS {
+            if attempt.1 == Consistency::Whole {
                 break;
             }
+            attempt = self.once(what, kind, body, &parse)?;
         }
-        Ok(found)
+        Ok(attempt.0)
+    }
+
+    fn once<T, All: Default + Extend<T>>(
+        &mut self,
+        what: &'static str,
+        kind: u16,
+        body: &[u8],
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<(All, Consistency), Error> {
+        let mut found = All::default();
+        let dump = self.requests.dump(kind, body, |body| found.extend(parse(body)));
+        let consistency = dump.map_err(|source| Error::Read { what, source })?;
+        Ok((found, consistency))
     }
 }
 

@@ -44,6 +44,12 @@ pub(super) fn route(body: &[u8]) -> Option<Route> {
     (table == u32::from(libc::RT_TABLE_MAIN)).then_some(Route { destination, hops, metric, protocol })
 }
 
+/// Whether a message is about an address of this node. When one goes, the IPv4 routes that have it as their source leave
+/// without a word.
+pub(super) fn is_of_own_address(body: &[u8]) -> bool {
+    body.get(7) == Some(&libc::RTN_LOCAL)
+}
+
 fn single(family: i32, attributes_of_route: &[u8]) -> Option<Hop> {
     let (_, value) = attributes(attributes_of_route).find(|(number, _)| *number == libc::RTA_OIF)?;
     let interface = IfIndex::try_from(u32_at(value, 0)?).ok()?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 
-use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::{Permit, Sender};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -12,9 +12,10 @@ use tracing::{debug, warn};
 use super::Error;
 use super::batch::{Batch, carrying};
 use super::read::{Reader, since_boot};
-use super::socket::Monitor;
+use super::socket::{Consistency, Monitor};
 use crate::model::address::IfIndex;
 use crate::model::link::Link;
+use crate::model::route::Route;
 use crate::state::Event;
 
 /// What bounds the watching.
@@ -64,8 +65,11 @@ async fn follow(limits: Limits, sender: Sender<Vec<Event>>) {
     let mut pause = FIRST_PAUSE;
     loop {
         let begun = Instant::now();
-        let session = Session { limits, sender: &sender };
-        match session.run(missed.take()).await {
+        let session = match Session::open(limits, &sender) {
+            Ok(session) => session.run(missed.take()).await,
+            Err(error) => Err(error),
+        };
+        match session {
             Ok(()) => return,
             Err(Error::Overrun) => {
                 debug!("changes came faster than they were taken in; reading everything again")
@@ -81,89 +85,122 @@ async fn follow(limits: Limits, sender: Sender<Vec<Event>>) {
     }
 }
 
-/// What one subscription lives through. Ends well when the receiver is gone.
+/// What one subscription lives through.
 struct Session<'a> {
     limits: Limits,
     sender: &'a Sender<Vec<Event>>,
+    ear: Ear,
+    source: Source,
+    routes_at: Instant,
+    refresh_at: Instant,
 }
 
-impl Session<'_> {
-    async fn run(self, missed: Option<Event>) -> Result<(), Error> {
-        // Subscribed first: what changes while reading is told afterwards.
-        let mut monitor = Monitor::open(self.limits.receive_buffer)?;
-        let mut source = Source { reader: Some(Reader::open()?), known: HashMap::new() };
-        let everything = source.everything().await?;
+impl<'a> Session<'a> {
+    fn open(limits: Limits, sender: &'a Sender<Vec<Event>>) -> Result<Self, Error> {
+        // Subscribed first: what changes while everything is read is told afterwards.
+        let monitor = Monitor::open(limits.receive_buffer)?;
+        let ear = Ear { monitor, coming: Batch::default(), pending: limits.pending };
+        let source = Source { reader: Some(Reader::open()?), known: HashMap::new() };
+        let now = Instant::now();
+        Ok(Self { limits, sender, ear, source, routes_at: now, refresh_at: now + limits.refresh })
+    }
+
+    /// Ends well when the receiver is gone.
+    async fn run(mut self, missed: Option<Event>) -> Result<(), Error> {
+        let everything = self.ear.while_listening(self.source.everything()).await?;
         if self.sender.send(missed.into_iter().chain(everything).collect()).await.is_err() {
             return Ok(());
         }
-        let mut batch = Batch::default();
-        let mut routes_at = Instant::now();
-        let mut refresh_at = Instant::now() + self.limits.refresh;
         loop {
-            self.wait(&mut monitor, &mut batch, routes_at, refresh_at).await?;
-            let Some(permit) = self.gather(&mut monitor, &mut batch).await? else { return Ok(()) };
-            if Instant::now() >= refresh_at {
-                batch.add(Event::Links(source.links().await?));
-                refresh_at = Instant::now() + self.limits.refresh;
-            }
-            batch = source.complete(batch).await?;
-            if batch.routes_changed() && Instant::now() >= routes_at {
-                let begun = Instant::now();
-                batch.add(Event::Routes(source.routes().await?));
-                batch.routes_read();
-                // Reading a large table again and again may take a tenth of the time, no more.
-                routes_at = Instant::now() + self.limits.settle.max(10 * begun.elapsed());
-            }
+            self.wait().await?;
+            let Some(permit) = self.gather().await? else { return Ok(()) };
+            let batch = self.complete().await?;
             if !batch.is_empty() {
-                permit.send(batch.drain());
+                permit.send(batch.into_events());
             }
         }
     }
 
     /// Waits for the first change, or until something is due.
-    async fn wait(
-        &self,
-        monitor: &mut Monitor,
-        batch: &mut Batch,
-        routes_at: Instant,
-        refresh_at: Instant,
-    ) -> Result<(), Error> {
-        let due = if batch.routes_changed() { routes_at.min(refresh_at) } else { refresh_at };
+    async fn wait(&mut self) -> Result<(), Error> {
+        let routes_due = self.ear.coming.routes_changed().then_some(self.routes_at);
+        let due = routes_due.map_or(self.refresh_at, |routes_at| routes_at.min(self.refresh_at));
         tokio::select! {
             () = self.sender.closed() => Ok(()),
             () = sleep_until(due) => Ok(()),
-            datagram = monitor.receive() => self.take_in(batch, datagram),
+            heard = self.ear.listen() => heard,
         }
     }
 
     /// Takes in what comes until changes have settled and the receiver has room; `None` when the receiver is gone.
-    async fn gather(
-        &self,
-        monitor: &mut Monitor,
-        batch: &mut Batch,
-    ) -> Result<Option<tokio::sync::mpsc::Permit<'_, Vec<Event>>>, Error> {
+    async fn gather(&mut self) -> Result<Option<Permit<'a, Vec<Event>>>, Error> {
         let settled = Instant::now() + self.limits.settle;
-        while let Ok(datagram) = timeout_at(settled, monitor.receive()).await {
-            self.take_in(batch, datagram)?;
+        while let Ok(heard) = timeout_at(settled, self.ear.listen()).await {
+            heard?;
         }
-        let reserve = self.sender.reserve();
-        tokio::pin!(reserve);
-        loop {
-            tokio::select! {
-                biased;
-                permit = &mut reserve => return Ok(permit.ok()),
-                datagram = monitor.receive() => self.take_in(batch, datagram)?,
-            }
-        }
+        let sender = self.sender;
+        self.ear.while_listening(async { Ok(sender.reserve().await.ok()) }).await
     }
 
-    fn take_in(&self, batch: &mut Batch, datagram: io::Result<&[u8]>) -> Result<(), Error> {
-        match datagram {
-            Ok(datagram) => batch.take_in(datagram, since_boot()),
+    /// What has been gathered, with all that only asking tells. What comes meanwhile is newer than what is read for this
+    /// batch, so it goes into the next.
+    async fn complete(&mut self) -> Result<Batch, Error> {
+        let batch = std::mem::take(&mut self.ear.coming);
+        let routes_changed = batch.routes_changed();
+        let mut batch = self.ear.while_listening(self.source.complete(batch)).await?;
+        if Instant::now() >= self.refresh_at {
+            batch.add(Event::Links(self.ear.while_listening(self.source.links()).await?));
+            self.refresh_at = Instant::now() + self.limits.refresh;
+        }
+        if routes_changed && Instant::now() >= self.routes_at {
+            batch.add(Event::Routes(self.routes().await?));
+        } else if routes_changed {
+            self.ear.coming.routes_are_to_be_read();
+        }
+        Ok(batch)
+    }
+
+    /// Reading a large table again and again may take a tenth of the time, no more.
+    async fn routes(&mut self) -> Result<Vec<Route>, Error> {
+        let begun = Instant::now();
+        let (routes, consistency) = self.ear.while_listening(self.source.routes()).await?;
+        if consistency == Consistency::Interrupted {
+            self.ear.coming.routes_are_to_be_read();
+        }
+        self.routes_at = Instant::now() + self.limits.settle.max(10 * begun.elapsed());
+        Ok(routes)
+    }
+}
+
+/// Hears what the kernel tells, and keeps it until it is taken.
+struct Ear {
+    monitor: Monitor,
+    coming: Batch,
+    /// How many changes it keeps at most.
+    pending: usize,
+}
+
+impl Ear {
+    /// Takes in the next that comes.
+    async fn listen(&mut self) -> Result<(), Error> {
+        match self.monitor.receive().await {
+            Ok(datagram) => self.coming.take_in(datagram, since_boot()),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Err(Error::Overrun),
             Err(error) => return Err(Error::Listen(error)),
         }
-        if batch.len() > self.limits.pending { Err(Error::Overrun) } else { Ok(()) }
+        if self.coming.len() > self.pending { Err(Error::Overrun) } else { Ok(()) }
+    }
+
+    /// Takes in what comes while something else is done, so that the kernel need not hold it.
+    async fn while_listening<T>(&mut self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                heard = self.listen() => heard?,
+            }
+        }
     }
 }
 
@@ -192,13 +229,13 @@ impl Known {
 impl Source {
     async fn everything(&mut self) -> Result<[Event; 3], Error> {
         let links = self.links().await?;
-        let routes = self.routes().await?;
+        let routes = self.off_thread(Reader::routes).await?;
         let neighbours = self.off_thread(Reader::neighbours).await?;
         Ok([Event::Links(links), Event::Routes(routes), Event::Neighbours(neighbours)])
     }
 
-    async fn routes(&mut self) -> Result<Vec<crate::model::route::Route>, Error> {
-        self.off_thread(Reader::routes).await
+    async fn routes(&mut self) -> Result<(Vec<Route>, Consistency), Error> {
+        self.off_thread(Reader::routes_once).await
     }
 
     async fn links(&mut self) -> Result<Vec<Link>, Error> {
