@@ -85,6 +85,20 @@ impl<'host> Agent<'host> {
         bail!("the agent was not ready after {} s\n{}", START.as_secs(), self.log_text())
     }
 
+    /// Wait until it measures an interface: the series of both directions are there.
+    pub fn await_interface(&self, interface: &str) -> Result<()> {
+        let deadline = Instant::now() + START;
+        while Instant::now() < deadline {
+            let scrape = self.scrape()?;
+            if scrape.select("weir_interface_packets_total", &[("interface", interface)]).count() == 2 {
+                return Ok(());
+            }
+            // Only a scrape tells; nothing announces it.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bail!("the agent never measured {interface}\n{}", self.log_text())
+    }
+
     /// The running process.
     pub fn process(&mut self) -> Result<&mut Process> {
         self.process.as_mut().context("the agent does not run")
@@ -110,6 +124,11 @@ impl<'host> Agent<'host> {
     /// Remove its programs, links and maps from the kernel.
     pub fn detach(&self) -> Result<Output> {
         self.host.output(Command::new(&self.program).arg("detach").arg("--pin-dir").arg(&self.pins))
+    }
+
+    /// Use another folder for its pins; what was in the old one stays there.
+    pub fn pin_to(&mut self, pins: &Path) {
+        pins.clone_into(&mut self.pins);
     }
 
     /// The folder of its pins.
