@@ -77,9 +77,12 @@ impl Lab {
             ("ipv4/ip_forward", "1"),
             ("ipv6/conf/all/forwarding", "1"),
             ("ipv4/conf/all/rp_filter", "0"),
-            // By addresses and ports, so that one client reaches all nodes.
-            ("ipv4/fib_multipath_hash_policy", "1"),
-            ("ipv6/fib_multipath_hash_policy", "1"),
+            // By addresses, protocol and ports (bits 0 to 2, 4 and 5), so that one client reaches all nodes. Policy 1 would
+            // use the hash that a packet brings along a veth pair, which its sender changes when it sends again.
+            ("ipv4/fib_multipath_hash_policy", "3"),
+            ("ipv4/fib_multipath_hash_fields", "55"),
+            ("ipv6/fib_multipath_hash_policy", "3"),
+            ("ipv6/fib_multipath_hash_fields", "55"),
         ] {
             self.router.sysctl(key, value)?;
         }

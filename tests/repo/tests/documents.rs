@@ -64,3 +64,29 @@ fn every_document_is_in_the_index() {
         assert!(index.contains(&format!("({page})")), "docs/README.md does not name {page}");
     }
 }
+
+/// Names of metrics in a text: words with a prefix of ours and at least one more part.
+fn metrics(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
+    words.filter(|word| word.starts_with("weir_") && !word.ends_with('_')).collect()
+}
+
+#[test]
+fn every_metric_that_is_named_is_documented() {
+    let reference = fs::read_to_string(root().join("docs/metrics.md")).expect("docs/metrics.md");
+    let known = metrics(&reference);
+    assert!(known.contains("weir_interface_packets_total") && known.contains("weir_build_info"), "{known:?}");
+    // A histogram's samples have an ending of their own.
+    let is_known = |name: &str| {
+        let family = ["_sum", "_count", "_bucket"].iter().find_map(|end| name.strip_suffix(end));
+        known.contains(name) || family.is_some_and(|family| known.contains(family))
+    };
+    let crates = ["weir_agent", "weir_ebpf", "weir_netns", "weir_repo", "weir_bench"];
+    let mut unknown = Vec::new();
+    for source in sources(&[".md", ".json", ".yaml", "src/view.rs", "src/bin/weir-demo.rs"]) {
+        let metrics = metrics(&source.text).into_iter().map(str::to_owned);
+        let strange = metrics.filter(|name| !is_known(name) && !crates.contains(&name.as_str()));
+        unknown.extend(strange.map(|name| format!("{}: {name}", source.path)));
+    }
+    assert!(unknown.is_empty(), "not in docs/metrics.md:\n{}", unknown.join("\n"));
+}
