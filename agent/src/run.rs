@@ -268,7 +268,9 @@ impl Source for Instruments {
     }
 
     fn host(&self) -> Result<HostCounters, SourceError> {
-        host::counters().map_err(failed("the kernel's counters"))
+        let links = netlink::counters().map_err(failed("the links' counters"))?;
+        let host = host::counters().map_err(failed("the kernel's counters"))?;
+        Ok(HostCounters { links, ..host })
     }
 }
 
