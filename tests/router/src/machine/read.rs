@@ -1,6 +1,7 @@
 //! /retrieve: reads the session, not only what runs.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use vyos_sync::config::print::node_json;
 use vyos_sync::config::{Kind, Kinds, Node};
 
 use super::Machine;
@@ -52,22 +53,11 @@ impl Machine {
 
     /// A branch gives its content; a tag node and a leaf come wrapped in their own name.
     fn wrapped(&self, path: &[String], node: &Node) -> Value {
-        let value = json(node);
+        let value = node_json(node);
         let wrap = matches!(node, Node::Leaf(_)) || self.model.kind(path) == Some(Kind::Tag);
         match path.last() {
             Some(name) if wrap => Value::Object(Map::from_iter([(name.clone(), value)])),
             _ => value,
-        }
-    }
-}
-
-/// The API's JSON: one value is a string, several a list, no content `{}`.
-pub(crate) fn json(node: &Node) -> Value {
-    match node {
-        Node::Leaf(values) if values.len() == 1 => json!(values[0]),
-        Node::Leaf(values) => values.iter().map(|value| json!(value)).collect(),
-        Node::Branch(children) => {
-            Value::Object(children.iter().map(|(name, child)| (name.clone(), json(child))).collect())
         }
     }
 }

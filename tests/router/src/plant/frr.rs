@@ -155,7 +155,7 @@ fn is_gone(line: &Line, told: &[Line], wanted: &[Line]) -> bool {
     });
     let peer_gone = peer_of(line)
         .is_some_and(|peer| !line.text.contains(" remote-as ") && is_peer_gone(peer, told, wanted));
-    !(overwritten && !line.text.is_empty()) && !outer_gone && !peer_gone
+    (line.text.is_empty() || !overwritten) && !outer_gone && !peer_gone
 }
 
 /// Whether the neighbour or group itself goes, and with it all its lines.
