@@ -14,7 +14,8 @@ impl Guard {
     pub(super) fn new(protected: &[ConfigPath], management: Option<IpAddr>, running: &Tree) -> Self {
         let given = protected.iter().map(|path| (path.clone(), Reason::Protected));
         let ours = management.into_iter().flat_map(|address| management_paths(running, address));
-        Self { paths: given.chain(ours.map(|path| (path, Reason::Management))).collect() }
+        let ours = ours.chain(api_paths()).map(|path| (path, Reason::Management));
+        Self { paths: given.chain(ours).collect() }
     }
 
     /// Why this place may not be changed.
@@ -26,7 +27,12 @@ impl Guard {
 /// The settings of an interface that cut its traffic when they change.
 const VITAL: [&str; 7] = ["address", "disable", "mac", "hw-id", "vrf", "redirect", "mtu"];
 
-/// The settings that a router answers by at this address: the interface's own, and the API's.
+/// The API itself, whatever its address, and what undoes a commit that is not confirmed.
+fn api_paths() -> impl Iterator<Item = ConfigPath> {
+    ["service https", "system config-management"].into_iter().filter_map(|path| path.parse().ok())
+}
+
+/// The settings of the interface that holds this address, and of its parent.
 pub fn management_paths(running: &Tree, address: IpAddr) -> Vec<ConfigPath> {
     let mut holders = Vec::new();
     for (kind, named) in running.entries(&["interfaces"]) {
@@ -35,9 +41,7 @@ pub fn management_paths(running: &Tree, address: IpAddr) -> Vec<ConfigPath> {
             find_holder(&at, node, address, &mut holders);
         }
     }
-    let vital = holders.iter().flat_map(|at| VITAL.map(|setting| at.join(setting)));
-    let api = ["service https", "system config-management"].iter().filter_map(|path| path.parse().ok());
-    vital.chain(api).collect()
+    holders.iter().flat_map(|at| VITAL.map(|setting| at.join(setting))).collect()
 }
 
 fn find_holder(at: &ConfigPath, node: &Node, address: IpAddr, holders: &mut Vec<ConfigPath>) {

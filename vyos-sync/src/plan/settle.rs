@@ -10,6 +10,7 @@ use super::guard::Guard;
 use super::{Blocked, Class, Inputs, Ledger, Mark, Mode, Owner, Plan, Reason, align, batch};
 use crate::config::rules::{self, Violation};
 use crate::config::{Command, ConfigPath, Kind, Kinds, Node, SchemaError, Tree, diff};
+use crate::secret::is_secret;
 
 /// How often what is left is looked at again. Each time at least one object is left out.
 const ROUNDS: usize = 12;
@@ -95,7 +96,13 @@ impl Planner<'_> {
                     }
                     SchemaError::Path { .. } => None,
                 };
-                self.freeze(&path, value, Reason::Schema, error.to_string());
+                let text = match value {
+                    Some(_) if is_secret(&path) => {
+                        "the value, a secret, is not one that the router takes".to_owned()
+                    }
+                    _ => error.to_string(),
+                };
+                self.freeze(&path, value, Reason::Schema, text);
             }
         }
     }

@@ -393,6 +393,23 @@ fn another_spelling_of_an_address_is_the_same_address() {
 }
 
 #[test]
+fn a_secret_that_is_refused_is_not_told() {
+    let mut desired = one_vif();
+    desired.leaf(&owner(), &path("protocols bgp peer-group A password"), "it's s3cret").unwrap();
+    let plan = sync(&desired, &sample::base().unwrap(), &Ledger::default());
+    assert_eq!(plan.blocked[0].reason, Reason::Schema);
+    assert!(!plan.to_string().contains("s3cret"), "{plan}");
+}
+
+#[test]
+fn the_api_is_never_ours_to_change() {
+    let mut desired = one_vif();
+    desired.leaf(&owner(), &path("service https port"), "8443").unwrap();
+    let plan = sync(&desired, &sample::base().unwrap(), &Ledger::default());
+    assert_eq!(plan.blocked[0].reason, Reason::Management, "{plan}");
+}
+
+#[test]
 fn batches_respect_the_limit_and_the_order_of_scripts() {
     let desired =
         sample::desired(sample::Size { networks: 10, reservations: 2, peers: 10, publications: 10 }, DIALECT)
