@@ -19,7 +19,7 @@ help: ## List these commands
 demo: ## Install what is missing, build, and show the agent on real traffic in a lab of namespaces
 	@echo "demo: client, router and three nodes in network namespaces, for $(DEMO_SECONDS) s"
 	@scripts/setup.sh demo
-	@$(CARGO) build --locked -p weir-agent -p weir-netns --bins
+	@$(CARGO) build --locked --workspace --bins
 	@$(AS_ROOT) target/debug/weir-demo
 
 test: ## Install what is missing, and run every test
