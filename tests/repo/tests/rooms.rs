@@ -11,9 +11,10 @@ const PURE: &[(&str, &[&str])] = &[
     ("vyos-sync/src/intent.rs", PURE_IN_SYNC),
     ("vyos-sync/src/plan/", PURE_IN_SYNC),
     ("vyos-sync/src/plan.rs", PURE_IN_SYNC),
+    ("vyos-sync/src/secret.rs", PURE_IN_SYNC),
 ];
 /// `crd` and `inputs` are data: the kinds, and what was gathered.
-const PURE_IN_SYNC: &[&str] = &["config", "crd", "inputs", "intent", "plan", "render"];
+const PURE_IN_SYNC: &[&str] = &["config", "crd", "inputs", "intent", "plan", "render", "secret"];
 
 /// Crates that are data and computation only. `weir_ebpf` is the contract of records with the datapath.
 const DATA_CRATES: &[&str] = &[
