@@ -48,13 +48,14 @@ impl Collector {
     /// Everything that was taken.
     #[must_use]
     pub fn finish(mut self) -> Inputs {
+        if self.seen.is_empty() && self.faults.is_empty() {
+            let what = "it holds no object that is known here".to_owned();
+            self.fault("source", None, what, "check the path: an empty source never means to delete all");
+        }
         for (id, seen) in std::mem::take(&mut self.seen) {
             if let Err(what) = read(&mut self.inputs, id.clone(), &seen.document) {
                 self.fault(&seen.place, Some(id), what, "mend the field: the object is left out until then");
             }
-        }
-        if self.inputs.routers.is_empty() && self.faults.is_empty() && self.inputs == Inputs::default() {
-            self.fault("source", None, "it holds no object that is known here".to_owned(), "check --source");
         }
         self.faults.sort();
         let complete = self.faults.is_empty();

@@ -139,3 +139,58 @@ fn name_matches(pattern: &str, name: &str) -> bool {
         None => pattern.eq_ignore_ascii_case(name),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inputs::Collector;
+    use serde_json::{Value, json};
+
+    fn inputs(grant: Value) -> Inputs {
+        let mut collector = Collector::default();
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lab", "labels": {"team": "net"}}});
+        let grant = json!({"apiVersion": "weir.dev/v1alpha1", "kind": "RouterGrant", "metadata": {"name": "g"}, "spec": grant});
+        for document in [namespace, grant] {
+            collector.document("test", &ClusterName::local(), document);
+        }
+        collector.finish()
+    }
+
+    fn vlan(grant: Value, policy: GrantPolicy, subject: &Subject<'_>) -> (bool, usize) {
+        let (inputs, mut problems) = (inputs(grant), Vec::new());
+        let grants = Grants::of(&inputs, "gateway", policy, &mut problems);
+        (grants.vlan(subject, VlanId::try_from(40).unwrap()), problems.len())
+    }
+
+    #[test]
+    fn only_its_subjects_are_given_the_use() {
+        let (lab, other) = (Subject::Namespace("lab"), Subject::Namespace("other"));
+        let by_label = json!({"subjects": {"namespaceLabels": {"team": "net"}}, "vlans": ["30-49"]});
+        assert_eq!(vlan(by_label.clone(), GrantPolicy::Required, &lab), (true, 0));
+        assert_eq!(vlan(by_label.clone(), GrantPolicy::Required, &other), (false, 0));
+        assert_eq!(vlan(by_label, GrantPolicy::Open, &other), (true, 0));
+        let media = ClusterName::from("media");
+        let all_local = json!({"subjects": {"namespaces": ["*"]}, "vlans": ["40"]});
+        assert_eq!(vlan(all_local, GrantPolicy::Required, &Subject::Cluster(&media)), (false, 0));
+    }
+
+    #[test]
+    fn a_grant_for_another_router_gives_nothing() {
+        let grant = json!({"routers": ["edge"], "subjects": {"namespaces": ["*"]}, "vlans": ["40"]});
+        assert_eq!(vlan(grant, GrantPolicy::Required, &Subject::Namespace("lab")), (false, 0));
+    }
+
+    #[test]
+    fn a_grant_that_is_half_understood_gives_nothing_and_is_named() {
+        let grant = json!({"subjects": {"namespaces": ["*"]}, "vlans": ["40"], "cidrs": ["10.0.0.1/8"]});
+        assert_eq!(vlan(grant, GrantPolicy::Required, &Subject::Namespace("lab")), (false, 1));
+    }
+
+    #[test]
+    fn a_star_stands_for_names_below() {
+        let name = |text| HostName::try_from(text).unwrap();
+        assert!(name_matches("*.apps.example", &name("a.b.apps.example")));
+        assert!(!name_matches("*.apps.example", &name("apps.example")));
+        assert!(!name_matches("*.apps.example", &name("evilapps.example")));
+    }
+}

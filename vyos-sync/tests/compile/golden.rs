@@ -57,6 +57,11 @@ fn peerings() {
 }
 
 #[test]
+fn peers_that_find_the_router_by_themselves() {
+    committed("dynamic");
+}
+
+#[test]
 fn bad_input_is_named() {
     committed("bad");
 }

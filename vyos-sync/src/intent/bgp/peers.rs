@@ -92,7 +92,8 @@ impl<'a> Compiler<'a> {
         }
         let subject = match under {
             Under::Peering(peering) => Subject::of(&peering.id),
-            Under::Config(_) => Subject::Cluster(&speaker.cluster),
+            // Trust follows the place that the objects come from, not the name that a Node gives itself.
+            Under::Config(_) => Subject::Cluster(&speaker.object.cluster),
         };
         if !self.grants.asn(&subject, asn) {
             findings.refuse(field, format!("AS {asn} is in no grant for it"), WAY_OUT);

@@ -15,8 +15,9 @@ use std::collections::BTreeSet;
 /// The namespace in which Cilium keeps its BGP secrets.
 const CILIUM_SECRETS: &str = "kube-system";
 
-/// More prefixes than this from one peer are never believed, unless somebody asked for more.
-const MOST_PREFIXES: u32 = 10_000;
+/// The most prefixes from one peer, in each family, unless somebody gave a number: where the filter can pass no more
+/// than the first, and otherwise.
+const MOST_PREFIXES: [u32; 2] = [1_000, 10_000];
 
 impl<'a> Compiler<'a> {
     /// Looks at what a peering says by itself.
@@ -119,10 +120,12 @@ pub(super) fn state(drain: Drain, leaving: bool) -> State {
     }
 }
 
-/// As many prefixes as the filter can pass, so that a legitimate one never cuts the session.
+/// A round number that does not follow each Service: lowering it below what a peer announces right now would cut the
+/// session. The filter is what is exact.
 pub(super) fn most(accept: &BTreeSet<PrefixRule>) -> u32 {
     let all = accept.iter().fold(0u64, |sum, rule| sum.saturating_add(rule.capacity()));
-    u32::try_from(all).unwrap_or(u32::MAX).clamp(1, MOST_PREFIXES)
+    let [few, many] = MOST_PREFIXES;
+    if all <= u64::from(few) { few } else { many }
 }
 
 pub(super) fn read_asn(field: &str, asn: Option<u32>, findings: &mut Findings<'_>) -> Option<Asn> {
