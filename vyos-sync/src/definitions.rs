@@ -260,7 +260,8 @@ impl Definition {
     /// Adds what an element says. Several files may speak of the same node; the last word counts.
     fn take(&mut self, element: &Element) {
         if let Some(owner) = element.attributes.get("owner") {
-            self.owner = owner.rsplit('/').next().map(str::to_owned);
+            // `${vyos_conf_scripts_dir}/x.py`, perhaps with arguments that hold slashes themselves.
+            self.owner = Some(owner.split_once("}/").map_or(owner.as_str(), |(_, script)| script).to_owned());
         }
         element.all("properties").for_each(|properties| self.take_properties(properties));
         if let Some(default) = element.all("defaultValue").last() {

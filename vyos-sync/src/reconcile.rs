@@ -1,6 +1,6 @@
 //! One router, one pass: gather, compile, plan, apply, report.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
 
@@ -33,6 +33,7 @@ pub struct Session {
     schema: Schema,
     fight: Fight,
     recordings: Option<Recorder>,
+    told: (u64, u64),
 }
 
 /// Where passes that do something are recorded.
@@ -86,6 +87,23 @@ impl Outcome {
             Self::Failed(Failure::RolledBack(_)) => "rolled_back",
             Self::Failed(Failure::Gone(_)) => "gone",
             Self::Failed(Failure::Unknown(_)) => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InSync => f.write_str("in sync: nothing to send"),
+            Self::Applied(applied) => write!(f, "applied, verified, saved: {}", applied.record.name),
+            Self::Observed => {
+                f.write_str("observed only; set spec.mode to Upsert or Sync to have it applied")
+            }
+            Self::Waiting(until) => {
+                write!(f, "somebody keeps changing what is ours; the repair waits until {until}")
+            }
+            Self::Quarantined(why) => write!(f, "held back: {why}"),
+            Self::Failed(failure) => failure.fmt(f),
         }
     }
 }
@@ -144,6 +162,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// One word for conditions.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Api { source, .. } => source.reason(),
+            Self::Router { .. } | Self::Trust { .. } | Self::Client { .. } => "RouterInvalid",
+            Self::Open { .. } => "ChangeOpen",
+            Self::State(_) => "StateFolder",
+            Self::Probes(_) => "Probes",
+        }
+    }
+
     /// Whether the router was reached.
     pub fn reached(&self) -> bool {
         !matches!(self, Self::Api { .. })
@@ -228,6 +257,7 @@ impl Session {
             schema,
             fight: Fight::default(),
             recordings: None,
+            told: (0, 0),
         })
     }
 
@@ -246,6 +276,13 @@ impl Session {
     /// Requests and commits so far.
     pub fn sent(&self) -> (u64, u64) {
         self.live.client.sent()
+    }
+
+    /// Requests and commits since the last time that this was asked.
+    pub fn sent_since(&mut self) -> (u64, u64) {
+        let (now, told) = (self.sent(), self.told);
+        self.told = now;
+        (now.0 - told.0, now.1 - told.1)
     }
 
     /// What the router holds.

@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    apply::{Guard, Record},
-    crd::{RouterChange, RouterChangeSpec, RouterChangeStatus, RouterRef},
+    apply::{Failure, Guard, Record},
+    crd::{IntentStatus, RouterChange, RouterChangeSpec, RouterChangeStatus, RouterRef, RouterStatus},
+    intent::Effect,
+    reconcile::{Error, Outcome, Report},
 };
 
 /// Annotation that keeps what guards the change.
@@ -86,6 +90,95 @@ pub fn condition(
         last_transition_time: unchanged.map_or(Time(now), |c| c.last_transition_time.clone()),
         observed_generation: None,
     }
+}
+
+/// The conditions of everything that one pass spoke of.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Statuses {
+    /// Of the Router.
+    pub router: RouterStatus,
+    /// Of each object with something to say, by kind, namespace and name.
+    pub objects: BTreeMap<String, IntentStatus>,
+}
+
+/// What a pass says of the Router and of its objects. `last` is what was said before.
+pub fn statuses(pass: Result<&Report, &Error>, now: Timestamp, last: &Statuses) -> Statuses {
+    let before = &last.router.conditions;
+    let say =
+        |kind: &str, holds, reason: &str, message: &str| condition(kind, holds, reason, message, now, before);
+    let mut router = RouterStatus { conditions: Vec::new(), ..last.router.clone() };
+    let report = match pass {
+        Ok(report) => report,
+        Err(error) => {
+            let (reason, text) = (error.reason(), chain(error));
+            let reached = if error.reached() { Holds::Unknown } else { Holds::No };
+            router.conditions.push(say("Reachable", reached, reason, &text));
+            router.conditions.push(say("Synced", Holds::Unknown, reason, &text));
+            router.conditions.push(say("Ready", Holds::No, reason, &text));
+            return Statuses { router, objects: last.objects.clone() };
+        }
+    };
+    router.conditions.push(say("Reachable", Holds::Yes, "Answers", "the API answers"));
+    let faults: Vec<String> = report.compiled.intent.faults.iter().map(ToString::to_string).collect();
+    router.conditions.push(match faults.is_empty() {
+        true => say("SourcesComplete", Holds::Yes, "AllRead", "all of the source was read"),
+        false => say("SourcesComplete", Holds::No, "Unreadable", &faults.join("; ")),
+    });
+    let (synced, reason) = match &report.outcome {
+        Outcome::InSync | Outcome::Applied(_) => (Holds::Yes, "InSync"),
+        Outcome::Failed(Failure::Gone(_) | Failure::Unknown(_)) => (Holds::Unknown, "Unknown"),
+        Outcome::Observed => (Holds::No, "Observed"),
+        Outcome::Waiting(_) => (Holds::No, "Contested"),
+        Outcome::Quarantined(_) => (Holds::No, "Quarantined"),
+        Outcome::Failed(_) => (Holds::No, "Failed"),
+    };
+    router.conditions.push(say("Synced", synced, reason, &report.outcome.to_string()));
+    router.conditions.push(say("Ready", synced, reason, &report.outcome.to_string()));
+    if let Outcome::Applied(applied) = &report.outcome {
+        router.last_change = Some(applied.record.name.clone());
+    }
+    Statuses { router, objects: objects(report, now, last) }
+}
+
+fn objects(report: &Report, now: Timestamp, last: &Statuses) -> BTreeMap<String, IntentStatus> {
+    let mut found: BTreeMap<String, Vec<(&str, String, String)>> = BTreeMap::new();
+    for problem in report.compiled.problems().filter(|p| p.effect == Effect::Refused) {
+        let text = format!("{}: {}; {}", problem.field, problem.what, problem.way_out);
+        found.entry(problem.object.to_string()).or_default().push(("Accepted", "Refused".to_owned(), text));
+    }
+    for blocked in &report.plan.blocked {
+        for object in &blocked.objects {
+            let said =
+                ("Synced", format!("{:?}", blocked.reason), format!("{}: {}", blocked.path, blocked.text));
+            found.entry(object.to_string()).or_default().push(said);
+        }
+    }
+    let status = |(object, said): (String, Vec<(&str, String, String)>)| {
+        let before = last.objects.get(&object).map_or(&[][..], |s| &s.conditions);
+        let mut conditions: Vec<Condition> = Vec::new();
+        for (kind, reason, text) in &said {
+            match conditions.iter_mut().find(|c| c.type_ == *kind) {
+                Some(held) => held.message = format!("{}; {text}", held.message),
+                None => conditions.push(condition(kind, Holds::No, reason, text, now, before)),
+            }
+        }
+        if let Some((_, reason, text)) = said.first() {
+            conditions.push(condition("Ready", Holds::No, reason, text, now, before));
+        }
+        (object, IntentStatus { observed_generation: None, conditions })
+    };
+    found.into_iter().map(status).collect()
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// A condition's status.

@@ -112,12 +112,12 @@ fn stored_ledger(state: Option<&Path>, router: &str, running: &Tree) -> Result<L
 }
 
 fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    if !text.ends_with('\n') {
-        out.write_all(b"\n")?;
+    let gap = if text.ends_with('\n') { "" } else { "\n" };
+    match write!(std::io::stdout().lock(), "{text}{gap}") {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => Ok(done?),
     }
-    Ok(out.flush()?)
 }
 
 fn print_json(value: &impl Serialize) -> Result<()> {

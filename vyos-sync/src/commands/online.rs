@@ -23,6 +23,7 @@ use crate::{
     export::{self, Metrics, OfRouter, Shown, WithReason},
     pacing::Backoff,
     reconcile::{self, Again, Outcome, Recorder, Report, Session},
+    status,
     store::Store,
     task,
 };
@@ -50,7 +51,10 @@ pub(super) async fn plan(args: &PlanArgs) -> Result<ExitCode> {
 pub(super) async fn apply(args: &LiveArgs) -> Result<ExitCode> {
     let chosen = Chosen::read(&args.source)?;
     let mut session = open(args, &chosen).await?;
-    let report = session.reconcile(&chosen.router, &chosen.inputs, Again::Yes).await?;
+    let done =
+        session.reconcile(&chosen.router, &chosen.inputs, Again::Yes).await.map_err(anyhow::Error::from);
+    keep_status(&args.state_dir, &chosen.router.id.name, done.as_ref())?;
+    let report = done?;
     print_report(&report, session.sent(), args.output)?;
     Ok(match report.outcome {
         Outcome::InSync | Outcome::Applied(_) | Outcome::Observed => ExitCode::SUCCESS,
@@ -69,7 +73,7 @@ async fn open(args: &LiveArgs, chosen: &Chosen) -> Result<Session> {
 
 fn print_report(report: &Report, sent: (u64, u64), output: Output) -> Result<()> {
     let (requests, commits) = sent;
-    let said = said(&report.outcome);
+    let said = report.outcome.to_string();
     match output {
         Output::Text => {
             report.compiled.problems().try_for_each(|p| print(&format!("! {p}")))?;
@@ -91,18 +95,22 @@ fn print_report(report: &Report, sent: (u64, u64), output: Output) -> Result<()>
     }
 }
 
-fn said(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::InSync => "in sync: nothing to send".to_owned(),
-        Outcome::Applied(applied) => format!("applied, verified, saved: {}", applied.record.name),
-        Outcome::Observed => "observed only; set spec.mode to Upsert or Sync to have it applied".to_owned(),
-        Outcome::Waiting(until) => {
-            format!("somebody keeps changing what is ours; the repair waits until {until}")
-        }
-        Outcome::Quarantined(why) => format!("held back: {why}"),
-        Outcome::Failed(failure) => failure.to_string(),
-    }
+/// Keeps the conditions where people find them.
+fn keep_status(state: &Path, router: &str, pass: Result<&Report, &anyhow::Error>) -> Result<()> {
+    let store = Store::open(state, router)?;
+    let last = store.read(STATUS)?.unwrap_or_default();
+    let pass = match pass {
+        Ok(report) => Ok(report),
+        Err(error) => match error.downcast_ref::<reconcile::Error>() {
+            Some(error) => Err(error),
+            None => return Ok(()),
+        },
+    };
+    Ok(store.write(STATUS, &status::statuses(pass, Timestamp::now(), &last))?)
 }
+
+/// Where the conditions are in the state folder.
+const STATUS: &str = "status.json";
 
 /// How often the manifests are looked at.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -162,6 +170,7 @@ async fn pass(args: &RunArgs, metrics: &Metrics, session: &mut Option<Session>) 
     let of = OfRouter { router: chosen.router.id.name.clone() };
     let started = Instant::now();
     let done = one(args, &chosen, session).await;
+    keep_status(&args.live.state_dir, &of.router, done.as_ref())?;
     metrics.seconds.get_or_create(&of).observe(started.elapsed().as_secs_f64());
     let word = match &done {
         Ok(report) => report.outcome.word(),
@@ -170,7 +179,7 @@ async fn pass(args: &RunArgs, metrics: &Metrics, session: &mut Option<Session>) 
     let with = WithReason { router: of.router.clone(), result: word };
     metrics.reconciles.get_or_create(&with).inc();
     if let Some(session) = session {
-        count(metrics, &of, session.sent());
+        count(metrics, &of, session.sent_since());
     }
     let away =
         matches!(&done, Err(error) if error.downcast_ref::<reconcile::Error>().is_some_and(|e| !e.reached()));
@@ -197,10 +206,8 @@ async fn one(args: &RunArgs, chosen: &Chosen, session: &mut Option<Session>) -> 
 }
 
 fn count(metrics: &Metrics, of: &OfRouter, (requests, commits): (u64, u64)) {
-    for (counter, total) in [(&metrics.requests, requests), (&metrics.commits, commits)] {
-        let counter = counter.get_or_create(of);
-        counter.inc_by(total.saturating_sub(counter.get()));
-    }
+    metrics.requests.get_or_create(of).inc_by(requests);
+    metrics.commits.get_or_create(of).inc_by(commits);
 }
 
 fn tell(metrics: &Metrics, of: &OfRouter, report: &Report) {
@@ -214,7 +221,7 @@ fn tell(metrics: &Metrics, of: &OfRouter, report: &Report) {
     if synced {
         metrics.synced_at.get_or_create(of).set(Timestamp::now().as_millisecond() as f64 / 1_000.0);
     }
-    let said = said(&report.outcome);
+    let said = report.outcome.to_string();
     match &report.outcome {
         Outcome::InSync => tracing::debug!(router = of.router, "{said}"),
         Outcome::Applied(_) | Outcome::Observed => tracing::info!(router = of.router, "{said}"),
