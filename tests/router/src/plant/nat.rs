@@ -150,23 +150,33 @@ impl Writer<'_> {
         Some(match (side, address) {
             (Side::Source, Some("masquerade")) if port.is_empty() => "masquerade".to_owned(),
             (Side::Source, Some("masquerade")) => format!("masquerade to {port}"),
-            (Side::Source, Some(address)) => format!("snat to {}", self.to(rule, address, &port)),
-            (Side::Destination, Some(address)) => format!("dnat to {}", self.to(rule, address, &port)),
+            (Side::Source, Some(address)) => self.verb("snat", address, &self.to(rule, side, address, &port)),
+            (Side::Destination, Some(address)) => {
+                self.verb("dnat", address, &self.to(rule, side, address, &port))
+            }
             (Side::Destination, None) => format!("redirect to {port}"),
             (Side::Source, None) => format!("masquerade to {port}"),
         })
     }
 
-    /// A prefix maps the prefix that the rule matches on; anything else is one address or a range.
-    fn to(&self, rule: &Node, address: &str, port: &str) -> String {
-        let family = self.family;
+    fn verb(&self, verb: &str, address: &str, to: &str) -> String {
         if address.contains('/') {
-            let matched =
-                ["source", "destination"].into_iter().find_map(|end| rule.child(end)?.text("prefix"));
-            return format!(
-                "{family} prefix to {family} saddr map {{ {} : {address} }}",
-                matched.unwrap_or("::/0")
-            );
+            format!("{verb} {} prefix to {to}", self.family)
+        } else {
+            format!("{verb} to {to}")
+        }
+    }
+
+    /// A prefix maps the prefix that the rule matches on; anything else is one address or a range.
+    fn to(&self, rule: &Node, side: Side, address: &str, port: &str) -> String {
+        let family = self.family;
+        let (end, field) = match side {
+            Side::Source => ("source", "saddr"),
+            Side::Destination => ("destination", "daddr"),
+        };
+        let matched = rule.child(end).and_then(|node| node.text("prefix").or_else(|| node.text("address")));
+        if let (true, Some(matched)) = (address.contains('/'), matched) {
+            return format!("{family} {field} map {{ {matched} : {address} }}");
         }
         let bracketed = family == "ip6" && !port.is_empty();
         if bracketed { format!("[{address}]{port}") } else { format!("{address}{port}") }
@@ -222,6 +232,17 @@ mod tests {
             "iifname \"eth0\" meta l4proto tcp ip daddr 203.0.113.1 th dport { 443 } counter dnat to 10.0.0.5:8443 comment \"DST-NAT-10\"\n\
              oifname \"eth0\" ip saddr 10.0.0.0/24 counter masquerade comment \"SRC-NAT-100\"\n"
         );
+    }
+
+    #[test]
+    fn a_prefix_is_mapped_to_a_prefix() {
+        let text = "nat66 { source { rule 10 { outbound-interface { name eth1 }
+                    source { prefix fd00:10::/64 }
+                    translation { address fd00:20::/64 } } } }";
+        let text = ipv6(&parse::boot(text).unwrap().tree);
+        let wanted =
+            "snat ip6 prefix to ip6 saddr map { fd00:10::/64 : fd00:20::/64 } comment \"SRC-NAT-10\"";
+        assert!(text.contains(wanted), "{text}");
     }
 
     #[test]
