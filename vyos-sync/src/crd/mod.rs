@@ -105,6 +105,32 @@ mod tests {
         }
     }
 
+    /// A structural schema has no references, and a type at every node that is not "any".
+    #[test]
+    fn schemas_are_structural() {
+        fn walk(kind: &str, path: &str, node: &serde_json::Value) {
+            for word in ["$ref", "oneOf", "anyOf", "allOf", "definitions", "$defs"] {
+                assert!(node.get(word).is_none(), "{kind}{path}: {word}");
+            }
+            assert!(node["type"].is_string(), "{kind}{path}: no type");
+            for (name, child) in node["properties"].as_object().into_iter().flatten() {
+                walk(kind, &format!("{path}.{name}"), child);
+            }
+            for inner in ["items", "additionalProperties"] {
+                if node[inner].is_object() {
+                    walk(kind, &format!("{path}[]"), &node[inner]);
+                }
+            }
+        }
+        for definition in all() {
+            let schema = definition.spec.versions[0].schema.clone().and_then(|s| s.open_api_v3_schema);
+            let schema = serde_json::to_value(schema).unwrap();
+            for part in ["spec", "status"] {
+                walk(&definition.spec.names.kind, &format!(".{part}"), &schema["properties"][part]);
+            }
+        }
+    }
+
     #[test]
     fn the_yaml_reads_back() {
         let text = yaml().unwrap();
