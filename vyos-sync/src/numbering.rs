@@ -28,9 +28,8 @@ pub fn number(
         let keys = keys.iter().map(|(key, offset)| (key.clone(), wished(offset))).collect();
         let foreign = foreign(space, running, ledger);
         for (key, number) in numbers.give_all(&place, &keys, &foreign) {
-            match number {
-                Ok(number) => given.give(space, key, number),
-                Err(why) => tracing::debug!(%why, "no number"),
+            if let Ok(number) = number {
+                given.give(space, key, number);
             }
         }
     }

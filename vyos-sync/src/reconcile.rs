@@ -62,7 +62,7 @@ pub enum Outcome {
     /// The router held all that may be done already.
     InSync,
     /// The change is in force.
-    Applied(apply::Applied),
+    Applied(Box<apply::Applied>),
     /// There is something to do and the mode says to leave it.
     Observed,
     /// Somebody else keeps changing what is ours; the repair waits until then.
@@ -378,7 +378,7 @@ impl Session {
         match apply::apply(&self.live, change, policy, &self.schema).await {
             Ok(applied) => {
                 self.live.store.write(LEDGER, &ledger.settled(&seen.plan))?;
-                Ok(Outcome::Applied(applied))
+                Ok(Outcome::Applied(Box::new(applied)))
             }
             Err(failure) => Ok(Outcome::Failed(failure)),
         }
