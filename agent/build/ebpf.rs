@@ -23,6 +23,7 @@ const INHERITED: [&str; 9] = [
 
 /// Which programs to build.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "each build script that includes this file builds one of them")]
 pub(super) enum Programs {
     /// What the agent runs.
     Shipped,

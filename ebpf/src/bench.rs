@@ -3,8 +3,8 @@
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::TcContext;
-use weir_ebpf::parse::parse;
-use weir_ebpf::{FlowKey, INGRESS, UNTAGGED};
+use weir_ebpf::parse::{Headers, parse};
+use weir_ebpf::{INGRESS, UNTAGGED};
 
 use crate::count;
 
@@ -50,13 +50,12 @@ pub fn bench_count_flows(packet: TcContext) -> i32 {
 
 #[inline(always)]
 fn read_headers(packet: &TcContext) {
-    let mut key = FlowKey { direction: INGRESS, vlan: UNTAGGED, ..FlowKey::default() };
-    let mut flags = 0;
+    let mut headers = Headers::new(1, INGRESS, UNTAGGED);
     // SAFETY: the verifier knows the bounds of a packet.
-    unsafe { parse(packet.data(), packet.data_end(), &mut key, &mut flags) };
+    unsafe { parse(packet.data(), packet.data_end(), &mut headers) };
     if let Some(sink) = BENCH_SINK.get_ptr_mut(0) {
         // SAFETY: a map value; it only keeps the compiler from leaving the work out.
-        unsafe { *sink = key.mix() + flags as u64 }
+        unsafe { *sink = headers.key().mix() + headers.flags as u64 }
     }
 }
 

@@ -6,7 +6,7 @@
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::TcContext;
-use weir_ebpf::parse::{ACK, Parsed, RST, SYN, parse};
+use weir_ebpf::parse::{ACK, Headers, Parsed, RST, SYN, parse};
 use weir_ebpf::*;
 
 use crate::maps::*;
@@ -32,40 +32,36 @@ pub fn packet<const DIRECTION: u8>(context: &TcContext) {
     // SAFETY: the kernel hands over a valid context; the verifier checks every field access.
     let (interface, length, segments, tagged, tci) =
         unsafe { ((*skb).ifindex, (*skb).len, (*skb).gso_segs, (*skb).vlan_present, (*skb).vlan_tci) };
-    let mut key = FlowKey {
-        interface,
-        direction: DIRECTION,
-        vlan: if tagged != 0 { tci as u16 & 0x0fff } else { UNTAGGED },
-        ..FlowKey::default()
-    };
-    let mut packet = Packet {
+    let vlan = if tagged != 0 { tci as u16 & 0x0fff } else { UNTAGGED };
+    let mut headers = Headers::new(interface, DIRECTION, vlan);
+    // SAFETY: the verifier knows the bounds of a packet.
+    let mut parsed = unsafe { parse(context.data(), context.data_end(), &mut headers) };
+    if parsed == Parsed::Short && context.data_end() - context.data() < length as usize {
+        headers = Headers::new(interface, DIRECTION, vlan);
+        parsed = pull_and_parse(context, length, &mut headers);
+    }
+    let packet = Packet {
         length: length as u64,
         segments: if segments > 1 { segments as u64 } else { 1 },
-        flags: 0,
+        flags: headers.flags,
         // SAFETY: no argument.
         now: unsafe { bpf_jiffies64() },
     };
-    // SAFETY: the verifier knows the bounds of a packet.
-    let mut parsed = unsafe { parse(context.data(), context.data_end(), &mut key, &mut packet.flags) };
-    if parsed == Parsed::Short && context.data_end() - context.data() < length as usize {
-        parsed = pull_and_parse(context, &mut key, &mut packet.flags);
-    }
     match parsed {
-        Parsed::Ip => flow(&key, &packet),
-        Parsed::NotIp => base_row(&key, &packet, false),
-        Parsed::Short | Parsed::Malformed => base_row(&key, &packet, true),
+        Parsed::Ip => flow(&headers.key(), &packet),
+        Parsed::NotIp => base_row(interface, DIRECTION, &packet, false),
+        Parsed::Short | Parsed::Malformed => base_row(interface, DIRECTION, &packet, true),
     }
 }
 
 /// The headers may lie in the packet's pages: brings them into the linear part and parses again.
-#[inline(never)]
-fn pull_and_parse(context: &TcContext, key: &mut FlowKey, flags: &mut u8) -> Parsed {
-    let length = context.len();
+#[inline(always)]
+fn pull_and_parse(context: &TcContext, length: u32, headers: &mut Headers) -> Parsed {
     if context.pull_data(if length < HEADERS { length } else { HEADERS }).is_err() {
         return Parsed::Short;
     }
     // SAFETY: the verifier knows the bounds of a packet.
-    unsafe { parse(context.data(), context.data_end(), key, flags) }
+    unsafe { parse(context.data(), context.data_end(), headers) }
 }
 
 /// A packet of a flow: into its front slot, or into the table behind.
@@ -79,7 +75,7 @@ fn flow(key: &FlowKey, packet: &Packet) {
     };
     // SAFETY: the slot is this CPU's own, and no program that uses it interrupts this one.
     let (slot, settings) = unsafe { (&mut *slot, &*settings) };
-    if slot.key == *key && slot.count.epoch == settings.epoch {
+    if slot.key.is(key) && slot.count.epoch == settings.epoch {
         slot.misses = 0;
         slot.count.packets += 1;
         slot.count.bytes += packet.length;
@@ -93,7 +89,7 @@ fn flow(key: &FlowKey, packet: &Packet) {
 /// The slot belongs to another flow, or to another epoch.
 #[inline(never)]
 fn elsewhere(key: &FlowKey, packet: &Packet, slot: &mut Slot, epoch: u32) {
-    let same = slot.key == *key;
+    let same = slot.key.is(key);
     if !same && slot.count.packets != 0 {
         slot.misses += 1;
         if slot.misses <= FRONT_PATIENCE as u64 {
@@ -195,8 +191,8 @@ fn row(number: u32, packet: &Packet) {
 
 /// Adds a packet that belongs to no flow to its hook's base row.
 #[inline(never)]
-fn base_row(key: &FlowKey, packet: &Packet, malformed: bool) {
-    let number = hook_row(key);
+fn base_row(interface: u32, direction: u8, packet: &Packet, malformed: bool) {
+    let number = hook_row(interface, direction);
     let plain = Packet { flags: 0, ..*packet };
     row(number, &plain);
     if let Some(row) = LEDGER.get_ptr_mut(number) {
@@ -207,8 +203,8 @@ fn base_row(key: &FlowKey, packet: &Packet, malformed: bool) {
 
 /// The row of a hook that takes what no other row does; row 0 for a hook that the agent has not announced.
 #[inline(always)]
-fn hook_row(key: &FlowKey) -> u32 {
-    let hook = HookKey { interface: key.interface, direction: key.direction as u32 };
+fn hook_row(interface: u32, direction: u8) -> u32 {
+    let hook = HookKey { interface, direction: direction as u32 };
     // SAFETY: the value is copied at once.
     match unsafe { HOOK_ROWS.get(&hook) } {
         Some(number) => *number,
@@ -223,31 +219,31 @@ fn hook_row(key: &FlowKey) -> u32 {
 #[inline(never)]
 fn row_number(key: &FlowKey) -> u32 {
     let mut wanted = RowKey {
-        interface: key.interface,
-        direction: key.direction,
+        interface: key.interface(),
+        direction: key.direction(),
         class: class(key) as u8,
         ..RowKey::default()
     };
     if VIP_STATES.get_ptr(&key.destination).is_some() {
-        of_vip(&mut wanted, key, key.destination, key.destination_port);
+        of_vip(&mut wanted, key, key.destination, key.destination_port());
     } else if VIP_STATES.get_ptr(&key.source).is_some() {
-        of_vip(&mut wanted, key, key.source, key.source_port);
+        of_vip(&mut wanted, key, key.source, key.source_port());
     } else if wanted.class == 0 {
-        return hook_row(key);
+        return hook_row(key.interface(), key.direction());
     }
     existing(&wanted).or_else(|| new_row(&wanted)).unwrap_or_else(|| {
         fell_short(shortfall::LEDGER_FULL);
-        hook_row(key)
+        hook_row(key.interface(), key.direction())
     })
 }
 
 #[inline(always)]
 fn of_vip(wanted: &mut RowKey, key: &FlowKey, vip: Address, port: u16) {
     wanted.vip = vip;
-    wanted.vlan = key.vlan;
-    wanted.hop = key.hop;
-    wanted.protocol = key.protocol;
-    wanted.port = if has_own_row(key.protocol, vip, port) { port } else { 0 };
+    wanted.vlan = key.vlan();
+    wanted.hop = key.hop();
+    wanted.protocol = key.protocol();
+    wanted.port = if has_own_row(key.protocol(), vip, port) { port } else { 0 };
 }
 
 /// Whether a port of a virtual address has rows of its own: the first ports seen do, up to a bound.
@@ -294,7 +290,7 @@ fn new_row(wanted: &RowKey) -> Option<u32> {
 /// The traffic class of a flow: address sets first, then ports, the server's before the client's.
 #[inline(always)]
 fn class(key: &FlowKey) -> u32 {
-    class_of(key.source, key.destination, key.protocol, key.source_port, key.destination_port)
+    class_of(key.source, key.destination, key.protocol(), key.source_port(), key.destination_port())
 }
 
 /// The traffic class of a conversation; 0 where no class claims it.

@@ -16,7 +16,7 @@ pub const FRONT_SLOTS: u32 = 16_384;
 /// A front slot is given to a new flow after this many packets of other flows in a row.
 pub const FRONT_PATIENCE: u32 = 8;
 /// Flows in the table behind the front cache.
-pub const FLOWS: u32 = 65_536;
+pub const FLOWS: u32 = 131_072;
 /// Rows of the ledger.
 pub const ROWS: u32 = 4_096;
 /// Virtual addresses.
@@ -71,7 +71,7 @@ impl From<[u8; 16]> for Address {
     }
 }
 
-/// One direction of one conversation at one hook.
+/// One direction of one conversation at one hook: seven words, so that it is built, hashed and compared in registers.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct FlowKey {
@@ -79,38 +79,109 @@ pub struct FlowKey {
     pub source: Address,
     /// Destination address.
     pub destination: Address,
+    /// Source port, destination port, interface index, from the lowest bit.
+    ends: u64,
+    /// The six octets of the next hop's address as they stand in memory, VLAN.
+    link: u64,
+    /// Protocol, direction.
+    kind: u64,
+}
+
+/// The small fields of a [`FlowKey`].
+#[derive(Clone, Copy, Debug)]
+pub struct FlowFields {
     /// Source port, host order; the type for ICMP; 0 where there is none.
     pub source_port: u16,
     /// Destination port, host order; the code for ICMP; 0 where there is none.
     pub destination_port: u16,
     /// Interface index.
     pub interface: u32,
-    /// Link-layer address at the other end: source on ingress, destination on egress.
-    pub hop: [u8; 6],
+    /// Link-layer address at the other end (source on ingress, destination on egress): six octets as they stand in memory.
+    pub hop: u64,
     /// Outermost VLAN identifier or [`UNTAGGED`].
     pub vlan: u16,
     /// IANA protocol number after any IPv6 extension headers.
     pub protocol: u8,
     /// [`INGRESS`] or [`EGRESS`].
     pub direction: u8,
-    /// Always zero.
-    pub reserved: [u8; 6],
 }
 
 impl FlowKey {
+    /// A key of its parts.
+    #[inline(always)]
+    pub fn new(source: Address, destination: Address, fields: &FlowFields) -> Self {
+        Self {
+            source,
+            destination,
+            ends: fields.source_port as u64
+                | (fields.destination_port as u64) << 16
+                | (fields.interface as u64) << 32,
+            link: fields.hop & 0xffff_ffff_ffff | (fields.vlan as u64) << 48,
+            kind: fields.protocol as u64 | (fields.direction as u64) << 8,
+        }
+    }
+
+    /// Whether it is the same conversation at the same hook.
+    #[inline(always)]
+    pub fn is(&self, other: &Self) -> bool {
+        let addresses = (self.source.0[0] ^ other.source.0[0])
+            | (self.source.0[1] ^ other.source.0[1])
+            | (self.destination.0[0] ^ other.destination.0[0])
+            | (self.destination.0[1] ^ other.destination.0[1]);
+        addresses | (self.ends ^ other.ends) | (self.link ^ other.link) | (self.kind ^ other.kind) == 0
+    }
+
     /// A well mixed hash for the choice of a front slot.
     #[inline(always)]
     pub fn mix(&self) -> u64 {
-        let ports = (self.source_port as u64) << 48
-            | (self.destination_port as u64) << 32
-            | (self.interface as u64) << 9
-            | (self.protocol as u64) << 1
-            | self.direction as u64;
         let a = (self.source.0[1] ^ self.destination.0[0]).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let b = (self.destination.0[1] ^ self.source.0[0]).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
-        let mixed = a ^ b.rotate_left(29) ^ ports;
-        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        mixed >> 32
+        let b = (self.destination.0[1] ^ self.source.0[0] ^ self.ends.rotate_left(17))
+            .wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
+        let mixed = a ^ b.rotate_left(29) ^ self.kind;
+        (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32
+    }
+
+    /// Source port; see [`FlowFields::source_port`].
+    #[inline(always)]
+    pub fn source_port(&self) -> u16 {
+        self.ends as u16
+    }
+
+    /// Destination port; see [`FlowFields::destination_port`].
+    #[inline(always)]
+    pub fn destination_port(&self) -> u16 {
+        (self.ends >> 16) as u16
+    }
+
+    /// Interface index.
+    #[inline(always)]
+    pub fn interface(&self) -> u32 {
+        (self.ends >> 32) as u32
+    }
+
+    /// Link-layer address at the other end.
+    #[inline(always)]
+    pub fn hop(&self) -> [u8; 6] {
+        let [a, b, c, d, e, f, ..] = self.link.to_ne_bytes();
+        [a, b, c, d, e, f]
+    }
+
+    /// Outermost VLAN identifier or [`UNTAGGED`].
+    #[inline(always)]
+    pub fn vlan(&self) -> u16 {
+        (self.link >> 48) as u16
+    }
+
+    /// IANA protocol number.
+    #[inline(always)]
+    pub fn protocol(&self) -> u8 {
+        self.kind as u8
+    }
+
+    /// [`INGRESS`] or [`EGRESS`].
+    #[inline(always)]
+    pub fn direction(&self) -> u8 {
+        (self.kind >> 8) as u8
     }
 }
 

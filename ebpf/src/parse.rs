@@ -2,12 +2,12 @@
 //!
 //! The same code runs in the kernel and in host tests. It reads between two addresses and nothing else.
 
-use crate::{Address, EGRESS, FlowKey, INGRESS, UNTAGGED};
+use crate::{Address, EGRESS, FlowFields, FlowKey, INGRESS, UNTAGGED};
 
 /// What a packet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// An IP packet: the key and TCP flags have been filled in.
+    /// An IP packet: all headers have been read.
     Ip,
     /// Not IP.
     NotIp,
@@ -39,63 +39,104 @@ const SCTP: u8 = 132;
 /// Extension headers followed in one packet; what comes behind more is counted by that header's number.
 const EXTENSIONS: usize = 6;
 
-/// Fills `key` (addresses, ports, protocol, VLAN, hop) and `flags` from the packet between two addresses.
-///
-/// `key.direction` must be set before, `key.vlan` too where the tag is not in the packet; both decide what is read.
+/// What the headers of a packet say.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Everything smaller.
+    pub fields: FlowFields,
+    /// TCP flags.
+    pub flags: u8,
+}
+
+impl Headers {
+    /// What is known before a packet is read. `vlan` is the tag that is not in the packet, or [`UNTAGGED`].
+    #[inline(always)]
+    pub fn new(interface: u32, direction: u8, vlan: u16) -> Self {
+        let fields = FlowFields {
+            source_port: 0,
+            destination_port: 0,
+            interface,
+            hop: 0,
+            vlan,
+            protocol: 0,
+            direction,
+        };
+        Self { source: Address([0, 0]), destination: Address([0, 0]), fields, flags: 0 }
+    }
+
+    /// The flow to which the packet belongs.
+    #[inline(always)]
+    pub fn key(&self) -> FlowKey {
+        FlowKey::new(self.source, self.destination, &self.fields)
+    }
+}
+
+/// Reads the packet between two addresses into `into`, which must be as [`Headers::new`] made it.
 ///
 /// # Safety
 /// Everything from `start` up to `end` must be readable.
 #[inline(always)]
-pub unsafe fn parse(start: usize, end: usize, key: &mut FlowKey, flags: &mut u8) -> Parsed {
+pub unsafe fn parse(start: usize, end: usize, into: &mut Headers) -> Parsed {
     if start + ETHERNET > end {
         return Parsed::Short;
     }
+    let egress = into.fields.direction == EGRESS;
     // SAFETY: the Ethernet header was checked to lie before `end`.
     let mut ethertype = unsafe {
-        let hop = start + if key.direction == EGRESS { 0 } else { 6 };
-        let (low, high) = (load::<u32>(hop), load::<u16>(hop + 4));
-        let (low, high) = (low.to_ne_bytes(), high.to_ne_bytes());
-        key.hop = [low[0], low[1], low[2], low[3], high[0], high[1]];
+        into.fields.hop = octets_of_hop(start + if egress { 0 } else { 6 });
         u16::from_be(load(start + 12))
     };
     let mut at = start + ETHERNET;
-    if ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_SERVICE_VLAN {
-        // Two tags in the packet at most: a third is not IP.
-        let mut tag = 0;
-        while tag < 2 && (ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_SERVICE_VLAN) {
-            if at + 4 > end {
-                return Parsed::Short;
-            }
-            // SAFETY: the tag was checked to lie before `end`.
-            let (control, inner): (u16, u16) = unsafe { (load(at), load(at + 2)) };
-            if key.vlan == UNTAGGED {
-                key.vlan = u16::from_be(control) & 0x0fff;
-            }
-            ethertype = u16::from_be(inner);
-            at += 4;
-            tag += 1;
+    // Two tags in the packet at most: a third is not IP.
+    let mut tag = 0;
+    while tag < 2 && (ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_SERVICE_VLAN) {
+        if at + 4 > end {
+            return Parsed::Short;
         }
+        // SAFETY: the tag was checked to lie before `end`.
+        let (control, inner): (u16, u16) = unsafe { (load(at), load(at + 2)) };
+        if into.fields.vlan == UNTAGGED {
+            into.fields.vlan = u16::from_be(control) & 0x0fff;
+        }
+        ethertype = u16::from_be(inner);
+        at += 4;
+        tag += 1;
     }
     match ethertype {
         // SAFETY: the caller's promise.
-        ETHERTYPE_IPV4 => unsafe { ipv4(at, end, key, flags) },
+        ETHERTYPE_IPV4 => unsafe { ipv4(at, end, into) },
         // SAFETY: the caller's promise.
-        ETHERTYPE_IPV6 => unsafe { ipv6(at, end, key, flags) },
+        ETHERTYPE_IPV6 => unsafe { ipv6(at, end, into) },
         _ => Parsed::NotIp,
     }
 }
 
+/// Six octets as they stand in memory, in the order in which a [`FlowKey`] keeps them.
+#[inline(always)]
+unsafe fn octets_of_hop(at: usize) -> u64 {
+    // SAFETY: the caller's promise.
+    let (first, rest): (u32, u16) = unsafe { (load(at), load(at + 4)) };
+    #[cfg(target_endian = "little")]
+    return first as u64 | (rest as u64) << 32;
+    #[cfg(target_endian = "big")]
+    return (first as u64) << 32 | (rest as u64) << 16;
+}
+
 /// RFC 791.
 #[inline(always)]
-unsafe fn ipv4(at: usize, end: usize, key: &mut FlowKey, flags: &mut u8) -> Parsed {
+unsafe fn ipv4(at: usize, end: usize, into: &mut Headers) -> Parsed {
     if at + 20 > end {
         return Parsed::Short;
     }
     // SAFETY: the fixed header was checked to lie before `end`.
     let (version, fragment) = unsafe {
-        key.protocol = load(at + 9);
-        key.source = Address::mapped(load(at + 12));
-        key.destination = Address::mapped(load(at + 16));
+        into.fields.protocol = load(at + 9);
+        into.source = Address::mapped(load(at + 12));
+        into.destination = Address::mapped(load(at + 16));
         (load::<u8>(at), u16::from_be(load(at + 6)))
     };
     let words = version & 0x0f;
@@ -106,20 +147,20 @@ unsafe fn ipv4(at: usize, end: usize, key: &mut FlowKey, flags: &mut u8) -> Pars
         return Parsed::Ip;
     }
     // SAFETY: the caller's promise.
-    unsafe { transport(at + (words as usize) * 4, end, key, flags) }
+    unsafe { transport(at + (words as usize) * 4, end, into) }
 }
 
 /// RFC 8200.
 #[inline(always)]
-unsafe fn ipv6(at: usize, end: usize, key: &mut FlowKey, flags: &mut u8) -> Parsed {
+unsafe fn ipv6(at: usize, end: usize, into: &mut Headers) -> Parsed {
     if at + 40 > end {
         return Parsed::Short;
     }
     // SAFETY: the fixed header was checked to lie before `end`.
     let version: u8 = unsafe {
-        key.protocol = load(at + 6);
-        key.source = Address([load(at + 8), load(at + 16)]);
-        key.destination = Address([load(at + 24), load(at + 32)]);
+        into.fields.protocol = load(at + 6);
+        into.source = Address([load(at + 8), load(at + 16)]);
+        into.destination = Address([load(at + 24), load(at + 32)]);
         load(at)
     };
     if version >> 4 != 6 {
@@ -128,12 +169,12 @@ unsafe fn ipv6(at: usize, end: usize, key: &mut FlowKey, flags: &mut u8) -> Pars
     let mut header = at + 40;
     let mut followed = 0;
     while followed < EXTENSIONS {
-        let length = match key.protocol {
+        let length = match into.fields.protocol {
             0 | 43 | 60 | 135 | 139 | 140 => Extension::Eights,
             51 => Extension::Fours,
             44 => Extension::Fragment,
             // SAFETY: the caller's promise.
-            _ => return unsafe { transport(header, end, key, flags) },
+            _ => return unsafe { transport(header, end, into) },
         };
         if header + 8 > end {
             return Parsed::Short;
@@ -141,7 +182,7 @@ unsafe fn ipv6(at: usize, end: usize, key: &mut FlowKey, flags: &mut u8) -> Pars
         // SAFETY: the first eight octets were checked to lie before `end`.
         let (next, size, offset): (u8, u8, u16) =
             unsafe { (load(header), load(header + 1), load(header + 2)) };
-        key.protocol = next;
+        into.fields.protocol = next;
         header += match length {
             Extension::Eights => (size as usize) * 8 + 8,
             Extension::Fours => (size as usize) * 4 + 8,
@@ -165,14 +206,14 @@ enum Extension {
 
 /// Ports of TCP, UDP and SCTP, flags of TCP, type and code of ICMP.
 #[inline(always)]
-unsafe fn transport(at: usize, end: usize, key: &mut FlowKey, flags: &mut u8) -> Parsed {
-    match key.protocol {
+unsafe fn transport(at: usize, end: usize, into: &mut Headers) -> Parsed {
+    match into.fields.protocol {
         TCP => {
             if at + 14 > end {
                 return Parsed::Short;
             }
             // SAFETY: all that is read was checked to lie before `end`.
-            *flags = unsafe { load(at + 13) };
+            into.flags = unsafe { load(at + 13) };
         }
         UDP | SCTP => {
             if at + 4 > end {
@@ -185,16 +226,16 @@ unsafe fn transport(at: usize, end: usize, key: &mut FlowKey, flags: &mut u8) ->
             }
             // SAFETY: type and code were checked to lie before `end`.
             let (kind, code): (u8, u8) = unsafe { (load(at), load(at + 1)) };
-            key.source_port = kind as u16;
-            key.destination_port = code as u16;
+            into.fields.source_port = kind as u16;
+            into.fields.destination_port = code as u16;
             return Parsed::Ip;
         }
         _ => return Parsed::Ip,
     }
     // SAFETY: four octets were checked to lie before `end`.
     unsafe {
-        key.source_port = u16::from_be(load(at));
-        key.destination_port = u16::from_be(load(at + 2));
+        into.fields.source_port = u16::from_be(load(at));
+        into.fields.destination_port = u16::from_be(load(at + 2));
     }
     Parsed::Ip
 }
@@ -217,16 +258,11 @@ unsafe fn load<T: Copy>(address: usize) -> T {
 
 /// [`parse`] on a slice, for tests and tools on the host. `vlan` is the accelerated tag, if any.
 pub fn parse_slice(packet: &[u8], egress: bool, vlan: Option<u16>) -> (Parsed, FlowKey, u8) {
-    let mut key = FlowKey {
-        direction: if egress { EGRESS } else { INGRESS },
-        vlan: vlan.unwrap_or(UNTAGGED),
-        ..FlowKey::default()
-    };
-    let mut flags = 0;
+    let mut headers = Headers::new(0, if egress { EGRESS } else { INGRESS }, vlan.unwrap_or(UNTAGGED));
     let start = packet.as_ptr() as usize;
     // SAFETY: the slice is readable from its first to its last octet.
-    let parsed = unsafe { parse(start, start + packet.len(), &mut key, &mut flags) };
-    (parsed, key, flags)
+    let parsed = unsafe { parse(start, start + packet.len(), &mut headers) };
+    (parsed, headers.key(), headers.flags)
 }
 
 #[cfg(test)]
@@ -272,22 +308,25 @@ mod tests {
         let packet = ethernet(&[(0x88a8, 0x2064), (0x8100, 0x0028)], 0x0800, &ip);
         let (parsed, key, flags) = parse_slice(&packet, false, None);
         assert_eq!(parsed, Parsed::Ip);
-        assert_eq!((key.source_port, key.destination_port, key.protocol, flags), (12345, 443, TCP, SYN));
-        assert_eq!(key.vlan, 0x64, "the outer tag");
-        assert_eq!(key.hop, [2, 0, 0, 0, 0, 2], "ingress: who sent it");
-        assert_eq!(parse_slice(&packet, true, Some(7)).1.vlan, 7, "metadata is outside all tags");
-        assert_eq!(parse_slice(&packet, true, None).1.hop, [2, 0, 0, 0, 0, 1], "egress: who gets it");
+        assert_eq!(
+            (key.source_port(), key.destination_port(), key.protocol(), flags),
+            (12345, 443, TCP, SYN)
+        );
+        assert_eq!(key.vlan(), 0x64, "the outer tag");
+        assert_eq!(key.hop(), [2, 0, 0, 0, 0, 2], "ingress: who sent it");
+        assert_eq!(parse_slice(&packet, true, Some(7)).1.vlan(), 7, "metadata is outside all tags");
+        assert_eq!(parse_slice(&packet, true, None).1.hop(), [2, 0, 0, 0, 0, 1], "egress: who gets it");
     }
 
     #[test]
     fn later_fragments_have_no_ports() {
         let mut ip = ipv4_header(UDP, 0x2000, 0);
         ip.extend([0x30, 0x39, 0, 53]);
-        assert_eq!(parse_slice(&ethernet(&[], 0x0800, &ip), false, None).1.destination_port, 53);
+        assert_eq!(parse_slice(&ethernet(&[], 0x0800, &ip), false, None).1.destination_port(), 53);
         let mut ip = ipv4_header(UDP, 0x0010, 0);
         ip.extend([0x30, 0x39, 0, 53]);
         let (parsed, key, _) = parse_slice(&ethernet(&[], 0x0800, &ip), false, None);
-        assert_eq!((parsed, key.destination_port, key.protocol), (Parsed::Ip, 0, UDP));
+        assert_eq!((parsed, key.destination_port(), key.protocol()), (Parsed::Ip, 0, UDP));
     }
 
     #[test]
@@ -299,7 +338,7 @@ mod tests {
         ip.extend([TCP, 0, 0, 1, 0, 0, 0, 9]);
         ip.extend(SYN_SEGMENT);
         let (parsed, key, flags) = parse_slice(&ethernet(&[], 0x86dd, &ip), false, None);
-        assert_eq!((parsed, key.protocol, key.destination_port, flags), (Parsed::Ip, TCP, 443, SYN));
+        assert_eq!((parsed, key.protocol(), key.destination_port(), flags), (Parsed::Ip, TCP, 443, SYN));
     }
 
     #[test]
@@ -307,7 +346,7 @@ mod tests {
         let mut ip = ipv6_header(44);
         ip.extend([UDP, 0, 0, 9, 0, 0, 0, 9, 1, 2, 3, 4]);
         let (parsed, key, _) = parse_slice(&ethernet(&[], 0x86dd, &ip), false, None);
-        assert_eq!((parsed, key.protocol, key.source_port), (Parsed::Ip, UDP, 0));
+        assert_eq!((parsed, key.protocol(), key.source_port()), (Parsed::Ip, UDP, 0));
     }
 
     #[test]
@@ -315,7 +354,7 @@ mod tests {
         let mut ip = ipv4_header(ICMP, 0, 0);
         ip.extend([3, 4]);
         let key = parse_slice(&ethernet(&[], 0x0800, &ip), false, None).1;
-        assert_eq!((key.source_port, key.destination_port), (3, 4));
+        assert_eq!((key.source_port(), key.destination_port()), (3, 4));
     }
 
     #[test]

@@ -341,15 +341,15 @@ fn vlan(number: u16) -> Option<u16> {
 
 fn flow(key: FlowKey, count: &FlowCount, class: String, ticks: &Ticks) -> Option<Flow> {
     Some(Flow {
-        interface: IfIndex::try_from(key.interface).ok()?,
-        direction: direction(key.direction),
-        vlan: vlan(key.vlan),
-        hop: Mac(key.hop),
+        interface: IfIndex::try_from(key.interface()).ok()?,
+        direction: direction(key.direction()),
+        vlan: vlan(key.vlan()),
+        hop: Mac(key.hop()),
         source: from_octets(key.source.octets()),
         destination: from_octets(key.destination.octets()),
-        protocol: Protocol(key.protocol),
-        source_port: key.source_port,
-        destination_port: key.destination_port,
+        protocol: Protocol(key.protocol()),
+        source_port: key.source_port(),
+        destination_port: key.destination_port(),
         class,
         packets: count.packets,
         bytes: count.bytes,
