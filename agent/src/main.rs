@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn check(output: Output, pin_dir: &Path) -> anyhow::Result<()> {
-    let report = capability::examine(pin_dir);
+    let report = capability::examine_as(pin_dir, &capability::STARTING);
     let mut out = std::io::stdout();
     let printed = match output {
         Output::Text => capability::table(&report, Colours::fit(&out), &mut out),

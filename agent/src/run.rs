@@ -33,7 +33,7 @@ const PENDING: usize = 64;
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     let config = Config::new(&args)?;
     log_to_stderr();
-    let report = capability::examine(&config.pin_dir);
+    let report = capability::examine_as(&config.pin_dir, &capability::STARTING);
     let now = first_look()?;
     let links = now.links.values().map(|link| (link.index, link.name.clone())).collect();
     refuse_unknown(&config.interfaces, &links)?;

@@ -48,7 +48,7 @@ fn load(root: &Path) -> Loaded {
 fn load_with(root: &Path, options: Options) -> Loaded {
     let btf = Btf::running().unwrap();
     let pins = Pins::hold(&root.join("weir")).unwrap();
-    let mut datapath =
+    let datapath =
         Datapath::load(pins, options, Some(&btf)).unwrap_or_else(|error| panic!("{}", chain(&error)));
     let targets = Targets::open(&datapath).unwrap();
     let hooks = Hooks::open(&datapath, TcMode::Tcx).unwrap();
