@@ -87,16 +87,25 @@ impl<'host> Agent<'host> {
 
     /// Wait until it measures an interface: the series of both directions are there.
     pub fn await_interface(&self, interface: &str) -> Result<()> {
+        self.await_series(interface, 2)
+    }
+
+    /// Wait until the series of a removed interface are gone.
+    pub fn await_no_interface(&self, interface: &str) -> Result<()> {
+        self.await_series(interface, 0)
+    }
+
+    fn await_series(&self, interface: &str, wanted: usize) -> Result<()> {
         let deadline = Instant::now() + START;
         while Instant::now() < deadline {
             let scrape = self.scrape()?;
-            if scrape.select("weir_interface_packets_total", &[("interface", interface)]).count() == 2 {
+            if scrape.select("weir_interface_packets_total", &[("interface", interface)]).count() == wanted {
                 return Ok(());
             }
             // Only a scrape tells; nothing announces it.
             std::thread::sleep(Duration::from_millis(20));
         }
-        bail!("the agent never measured {interface}\n{}", self.log_text())
+        bail!("{interface} never had {wanted} series\n{}", self.log_text())
     }
 
     /// The running process.

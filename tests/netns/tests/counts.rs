@@ -92,7 +92,24 @@ fn crafted_packets_are_counted_one_by_one() -> Result<()> {
     let flags = [("vip", VIP4), ("direction", "ingress")];
     assert_eq!(scrape.count("weir_vip_tcp_syn_packets_total", &flags), 3 * TIMES as u64);
     assert_eq!(scrape.count("weir_vip_tcp_rst_packets_total", &flags), 3 * TIMES as u64);
+    for address in [VIP4, VIP6] {
+        // One flow for each transport and outermost tag, and nothing else.
+        let flows = flows(&agent, address)?;
+        assert_eq!(flows.len(), 9, "{flows:?}");
+        assert!(flows.iter().all(|flow| flow["packets"] == TIMES as u64), "{flows:?}");
+    }
     Ok(())
+}
+
+/// The flows into the node to one virtual address, as `weirctl` shows them.
+fn flows(agent: &Agent<'_>, vip: &str) -> Result<Vec<serde_json::Value>> {
+    let text =
+        agent.weirctl(&["flows", "-o", "json", "--vip", vip, "--direction", "ingress", "--limit", "1000"])?;
+    let mut flows = Vec::new();
+    for message in serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>() {
+        flows.extend(message?["flows"].as_array().cloned().unwrap_or_default());
+    }
+    Ok(flows)
 }
 
 #[test]

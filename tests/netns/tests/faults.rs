@@ -1,11 +1,12 @@
 //! What goes wrong on a node: a clear error, or a visible degradation; never a panic, never a stuck interface.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use weir_netns::packet::Transport;
 use weir_netns::topology::{UPLINK, VIP4};
-use weir_netns::{Agent, Pair, agent, http};
+use weir_netns::{Agent, Host, Pair, agent, http, namespace};
 
 macro_rules! skip_unless_available {
     ($name:literal) => {
@@ -78,23 +79,36 @@ fn a_removed_interface_leaves_a_living_agent() -> Result<()> {
     agent.start()?;
     agent.await_interface(UPLINK)?;
     pair.peer.ip(&format!("link del {UPLINK}"))?;
-    for _ in 0..200 {
-        if agent.scrape()?.select("weir_interface_packets_total", &[("interface", UPLINK)]).count() == 0 {
-            ensure!(http::get(&pair.node, Agent::METRICS, "/livez")?.0 == 200, "not alive");
-            ensure!(agent.process()?.ended().is_none(), "it ended: {}", agent.log_text());
-            ensure!(!agent.log_text().contains("panicked"), "{}", agent.log_text());
-            return returns(&pair, &agent);
-        }
-        agent.process()?.wait(Duration::from_millis(50));
-    }
-    anyhow::bail!("the series of the removed interface are still there")
-}
-
-/// The interface comes back under its name, and is measured again.
-fn returns(pair: &Pair, agent: &Agent<'_>) -> Result<()> {
+    agent.await_no_interface(UPLINK)?;
+    lives(&pair.node, &mut agent)?;
+    // It comes back under its name, and is measured again.
     pair.node.veth(UPLINK, &pair.peer, UPLINK)?;
     agent.await_interface(UPLINK)?;
-    counts(pair, agent)
+    counts(&pair, &agent)
+}
+
+#[test]
+fn a_namespace_that_goes_away_takes_its_link_but_not_the_agent() -> Result<()> {
+    skip_unless_available!("a_namespace_that_goes_away_takes_its_link_but_not_the_agent");
+    let Pair { node, peer } = Pair::new()?;
+    let mut agent = Agent::new(&node, &agent::built()?, &["--interface", UPLINK, "--vip", VIP4])?;
+    agent.start()?;
+    agent.await_interface(UPLINK)?;
+    drop(peer);
+    agent.await_no_interface(UPLINK)?;
+    lives(&node, &mut agent)?;
+    // The name of the agent's own namespace goes, too: it keeps what it has, and ends in order.
+    namespace::succeed(Command::new("ip").args(["netns", "del", node.name()]))?;
+    let status = agent.process()?.stop()?;
+    ensure!(status.success(), "{status}: {}", agent.log_text());
+    Ok(())
+}
+
+fn lives(node: &Host, agent: &mut Agent<'_>) -> Result<()> {
+    ensure!(http::get(node, Agent::METRICS, "/livez")?.0 == 200, "not alive");
+    ensure!(agent.process()?.ended().is_none(), "it ended: {}", agent.log_text());
+    ensure!(!agent.log_text().contains("panicked"), "{}", agent.log_text());
+    Ok(())
 }
 
 fn counts(pair: &Pair, agent: &Agent<'_>) -> Result<()> {
