@@ -31,7 +31,8 @@ fn main() -> ExitCode {
 }
 
 fn check(output: Output, pin_dir: &Path) -> anyhow::Result<()> {
-    let report = capability::examine_as(pin_dir, &capability::STARTING);
+    let report = capability::examine_as(pin_dir, &capability::STARTING)
+        .context("cannot read the capabilities of this process")?;
     let mut out = std::io::stdout();
     let printed = match output {
         Output::Text => capability::table(&report, Colours::fit(&out), &mut out),

@@ -33,7 +33,8 @@ const PENDING: usize = 64;
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     let config = Config::new(&args)?;
     log_to_stderr();
-    let report = capability::examine_as(&config.pin_dir, &capability::STARTING);
+    let report = capability::examine_as(&config.pin_dir, &capability::STARTING)
+        .context("cannot read the capabilities of this process")?;
     let now = first_look()?;
     let links = now.links.values().map(|link| (link.index, link.name.clone())).collect();
     refuse_unknown(&config.interfaces, &links)?;
