@@ -75,11 +75,14 @@ want_demo() {
   want nftables has nft -- "the router's address translation, and a rule that drops some packets"
   want frr test -x /usr/lib/frr/bgpd -- "BGP and BFD on the router (its system service stays off)"
   want gobgpd has gobgpd -- "BGP on the nodes, where Cilium's would be (its system service stays off)"
-  want dnsmasq-base has dnsmasq -- "DHCP and DNS of the stand-in router"
+  want dnsmasq-base has dnsmasq -- "DNS of the stand-in router"
+  want kea-dhcp4-server test -x /usr/sbin/kea-dhcp4 -- "DHCP of the stand-in router (its system service stays off)"
+  want procps has sysctl -- "sets the lab's kernel parameters"
 }
 
 want_test() {
   want iputils-ping has ping -- "a ping that is not ours, to compare with"
+  want udhcpc has udhcpc -- "a DHCP client that takes a real lease from the stand-in router"
   want python3-venv python3 -c "import venv, ensurepip" -- "runs a VyOS client written by others against ours"
 }
 
@@ -103,7 +106,7 @@ without_services() {
   fi
   "$@"
   if has systemctl; then
-    for service in frr gobgpd nftables; do
+    for service in frr gobgpd kea-dhcp4-server nftables; do
       case " ${packages[*]} " in *" $service "* | *" ${service}d "*) as_root systemctl -q disable "$service" 2>/dev/null || true ;; esac
     done
   fi

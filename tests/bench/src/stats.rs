@@ -89,7 +89,6 @@ impl Ratio {
 
 /// CPU time of this process in ns.
 pub(crate) fn cpu_nanos() -> f64 {
-    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID)
-        .map_or(0.0, |time| time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64);
-    time
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID)
+        .map_or(0.0, |time| time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64)
 }
