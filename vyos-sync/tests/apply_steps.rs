@@ -1,4 +1,5 @@
 //! The apply state machine against a model of a router: every fault at every step, crashes, lost replies, reboots.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what cannot be done fails the test")]
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Mutex, time::Duration};
 
