@@ -1,16 +1,16 @@
 //! Puts the programs at the head of the hooks and keeps them there across agents.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::AsFd;
 
 use aya::programs::links::FdLink;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
-use aya::programs::{LinkOrder, ProgramFd, SchedClassifier, TcAttachType, tc};
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, tc};
 use thiserror::Error;
 use weir_ebpf::{HookKey, Row, RowKey};
 
-use super::load::{Datapath, LoadError};
+use super::link::{pin_link, pinned_link, replace};
+use super::load::Datapath;
 use super::sys;
 use super::table::{Table, TableError};
 use crate::model::address::{Direction, IfIndex};
@@ -262,32 +262,4 @@ fn attach_legacy(datapath: &mut Datapath, name: &str, direction: Direction) -> R
 
 fn legacy_link(name: &str, direction: Direction) -> Result<SchedClassifierLink, AnyError> {
     Ok(SchedClassifierLink::attached(name, attach_type(direction), LEGACY_PRIORITY, LEGACY_HANDLE, None)?)
-}
-
-/// The link behind a pin; `None` where there is no pin. Closing it does not detach it, the pin holds it.
-pub(super) fn pinned_link(path: &Path, program: &'static str) -> Result<Option<OwnedFd>, LoadError> {
-    match sys::open_pin(path) {
-        Ok(link) => Ok(Some(link)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(LoadError::Link { program, source: error.into() }),
-    }
-}
-
-/// Puts a program into a link, atomically.
-pub(super) fn replace(link: &OwnedFd, program: &ProgramFd) -> std::io::Result<()> {
-    sys::link_update(link.as_fd(), program.as_fd())
-}
-
-/// Pins a link.
-pub(super) fn pin<L>(link: L, path: &Path, program: &'static str) -> Result<(), LoadError>
-where
-    FdLink: TryFrom<L>,
-    <FdLink as TryFrom<L>>::Error: Into<AnyError>,
-{
-    let link = FdLink::try_from(link).map_err(|error| LoadError::Link { program, source: error.into() })?;
-    pin_link(link, path, program)
-}
-
-fn pin_link(link: FdLink, path: &Path, program: &'static str) -> Result<(), LoadError> {
-    link.pin(path).map(drop).map_err(|error| LoadError::Link { program, source: error.into() })
 }

@@ -9,7 +9,7 @@ use weir_ebpf::FRONT_SLOTS;
 
 use super::btf::{Btf, BtfError};
 use super::pins::Pins;
-use super::sys;
+use super::{link, sys};
 
 #[repr(C, align(8))]
 struct Aligned<B: ?Sized>(B);
@@ -113,14 +113,8 @@ pub enum LoadError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A pinned link cannot be made or replaced.
-    #[error("cannot pin the link of {program}")]
-    Link {
-        /// Which program.
-        program: &'static str,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    #[error(transparent)]
+    Link(#[from] super::link::LinkError),
 }
 
 impl Datapath {
@@ -173,9 +167,9 @@ impl Datapath {
         let pin = self.pins.links().join("tcp");
         let program: &mut SockOps = self.program(NAME)?;
         program.load().map_err(|source| LoadError::Program { program: NAME, source })?;
-        if let Some(old) = super::attach::pinned_link(&pin, NAME)? {
+        if let Some(old) = link::pinned_link(&pin, NAME)? {
             let fd = program.fd().map_err(|source| LoadError::Program { program: NAME, source })?;
-            if super::attach::replace(&old, fd).is_ok() {
+            if link::replace(&old, fd).is_ok() {
                 return Ok(());
             }
             let _ = std::fs::remove_file(&pin);
@@ -184,7 +178,7 @@ impl Datapath {
         // Of a link the kernel takes no attach flags: several always go together.
         let link = program.attach(folder, CgroupAttachMode::Single).map_err(|error| failed(error.into()))?;
         let link = program.take_link(link).map_err(|error| failed(error.into()))?;
-        super::attach::pin(link, &pin, NAME)
+        Ok(link::pin(link, &pin, NAME)?)
     }
 
     /// Attaches to the kernel's drops. Must have been loaded with BTF.
@@ -202,7 +196,7 @@ impl Datapath {
         let link = program.take_link(link).map_err(failed)?;
         // Links of tracepoints cannot be updated: the old one goes when the new one counts, a moment of both.
         let _ = std::fs::remove_file(&pin);
-        super::attach::pin(link, &pin, NAME)
+        Ok(link::pin(link, &pin, NAME)?)
     }
 
     /// Keeps the kernel's run-time statistics of programs on for as long as the agent runs. It costs every BPF

@@ -24,13 +24,17 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Make a namespace with its loopback up.
+    /// Make a namespace with its loopback up. Link-local addresses of its links are ready at once: while the kernel looks
+    /// for duplicates of them, about a second, it solicits no neighbour.
     pub fn new(label: &str) -> Result<Self> {
         let name = reap::unique(label);
         succeed(Command::new("ip").args(["netns", "add", &name]))?;
         let file = File::open(Path::new(FOLDER).join(&name)).context("open the new namespace")?;
         let namespace = Self { name, file };
         namespace.ip("link set lo up")?;
+        for which in ["all", "default"] {
+            namespace.sysctl(&format!("ipv6/conf/{which}/accept_dad"), "0")?;
+        }
         Ok(namespace)
     }
 

@@ -138,7 +138,8 @@ fn echoes_and_fragments_are_counted() -> Result<()> {
         let out = |scrape: &Scrape| {
             scrape.count("weir_vip_packets_total", &[("vip", address), ("direction", "egress")])
         };
-        assert!(out(&after.0) - out(&before.0) >= TIMES as u64);
+        let answers = out(&after.0) - out(&before.0);
+        assert!(answers >= TIMES as u64, "{address}: {answers} packets left, {TIMES} echoes came");
     }
     Ok(())
 }
