@@ -6,7 +6,7 @@
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::TcContext;
-use weir_ebpf::parse::{ACK, Headers, Parsed, RST, SYN, parse};
+use weir_ebpf::parse::{ACK, Headers, Parsed, RST, SYN, parse, plain_v4, plain_v6};
 use weir_ebpf::*;
 
 use crate::maps::*;
@@ -32,25 +32,45 @@ pub fn packet<const DIRECTION: u8>(context: &TcContext) {
     // SAFETY: the kernel hands over a valid context; the verifier checks every field access.
     let (interface, length, segments, tagged, tci) =
         unsafe { ((*skb).ifindex, (*skb).len, (*skb).gso_segs, (*skb).vlan_present, (*skb).vlan_tci) };
-    let vlan = if tagged != 0 { tci as u16 & 0x0fff } else { UNTAGGED };
-    let mut headers = Headers::new(interface, DIRECTION, vlan);
-    // SAFETY: the verifier knows the bounds of a packet.
-    let mut parsed = unsafe { parse(context.data(), context.data_end(), &mut headers) };
-    if parsed == Parsed::Short && context.data_end() - context.data() < length as usize {
-        headers = Headers::new(interface, DIRECTION, vlan);
-        parsed = pull_and_parse(context, length, &mut headers);
-    }
-    let packet = Packet {
+    let headers =
+        Headers::new(interface, DIRECTION, if tagged != 0 { tci as u16 & 0x0fff } else { UNTAGGED });
+    let mut packet = Packet {
         length: length as u64,
         segments: if segments > 1 { segments as u64 } else { 1 },
-        flags: headers.flags,
+        flags: 0,
         // SAFETY: no argument.
         now: unsafe { bpf_jiffies64() },
     };
+    // SAFETY: the verifier knows the bounds of a packet.
+    unsafe {
+        if let Some((key, flags)) = plain_v4(context.data(), context.data_end(), &headers) {
+            packet.flags = flags;
+            return flow(&key, &packet);
+        }
+        if let Some((key, flags)) = plain_v6(context.data(), context.data_end(), &headers) {
+            packet.flags = flags;
+            return flow(&key, &packet);
+        }
+    }
+    any_other(context, headers, packet);
+}
+
+/// Packets that are not of the plainest kind.
+#[inline(always)]
+fn any_other(context: &TcContext, before: Headers, mut packet: Packet) {
+    let mut headers = before;
+    // SAFETY: the verifier knows the bounds of a packet.
+    let mut parsed = unsafe { parse(context.data(), context.data_end(), &mut headers) };
+    if parsed == Parsed::Short && context.data_end() - context.data() < packet.length as usize {
+        headers = before;
+        parsed = pull_and_parse(context, packet.length as u32, &mut headers);
+    }
+    packet.flags = headers.flags;
+    let (interface, direction) = (before.fields.interface, before.fields.direction);
     match parsed {
         Parsed::Ip => flow(&headers.key(), &packet),
-        Parsed::NotIp => base_row(interface, DIRECTION, &packet, false),
-        Parsed::Short | Parsed::Malformed => base_row(interface, DIRECTION, &packet, true),
+        Parsed::NotIp => base_row(interface, direction, &packet, false),
+        Parsed::Short | Parsed::Malformed => base_row(interface, direction, &packet, true),
     }
 }
 

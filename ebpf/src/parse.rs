@@ -115,6 +115,99 @@ pub unsafe fn parse(start: usize, end: usize, into: &mut Headers) -> Parsed {
     }
 }
 
+/// The flow and TCP flags of a packet of the plainest IPv4 kind: no tag in the packet, no options, no fragment, TCP or
+/// UDP, all headers in reach. `None` for every other packet, which [`parse`] reads. On the common way through the
+/// datapath this has no branch that joins another, so the key stays where it was built.
+///
+/// # Safety
+/// Everything from `start` up to `end` must be readable.
+#[inline(always)]
+pub unsafe fn plain_v4(start: usize, end: usize, before: &Headers) -> Option<(FlowKey, u8)> {
+    const IP: usize = ETHERNET;
+    const TRANSPORT: usize = IP + 20;
+    if start + TRANSPORT + 14 > end {
+        return None;
+    }
+    // SAFETY: all that is read lies before `end`, as just checked.
+    unsafe {
+        let version_and_type: (u16, u8) = (load(start + 12), load(start + IP));
+        let fragment: u16 = load(start + IP + 6);
+        let protocol: u8 = load(start + IP + 9);
+        if version_and_type != (ETHERTYPE_IPV4.to_be(), 0x45) || u16::from_be(fragment) & 0x3fff != 0 {
+            return None;
+        }
+        let flags = tcp_flags(protocol, start + TRANSPORT)?;
+        let (source, destination) = (load(start + IP + 12), load(start + IP + 16));
+        let key = plain_key(
+            start,
+            before,
+            protocol,
+            Address::mapped(source),
+            Address::mapped(destination),
+            TRANSPORT,
+        );
+        Some((key, flags))
+    }
+}
+
+/// The same for IPv6 without extension headers.
+///
+/// # Safety
+/// As [`plain_v4`].
+#[inline(always)]
+pub unsafe fn plain_v6(start: usize, end: usize, before: &Headers) -> Option<(FlowKey, u8)> {
+    const IP: usize = ETHERNET;
+    const TRANSPORT: usize = IP + 40;
+    if start + TRANSPORT + 14 > end {
+        return None;
+    }
+    // SAFETY: all that is read lies before `end`, as just checked.
+    unsafe {
+        let (ethertype, version): (u16, u8) = (load(start + 12), load(start + IP));
+        if ethertype != ETHERTYPE_IPV6.to_be() || version >> 4 != 6 {
+            return None;
+        }
+        let protocol: u8 = load(start + IP + 6);
+        let flags = tcp_flags(protocol, start + TRANSPORT)?;
+        let source = Address([load(start + IP + 8), load(start + IP + 16)]);
+        let destination = Address([load(start + IP + 24), load(start + IP + 32)]);
+        Some((plain_key(start, before, protocol, source, destination, TRANSPORT), flags))
+    }
+}
+
+/// TCP flags, none for UDP, `None` for other protocols.
+#[inline(always)]
+unsafe fn tcp_flags(protocol: u8, transport: usize) -> Option<u8> {
+    match protocol {
+        // SAFETY: the caller's promise.
+        TCP => Some(unsafe { load(transport + 13) }),
+        UDP => Some(0),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+unsafe fn plain_key(
+    start: usize,
+    before: &Headers,
+    protocol: u8,
+    source: Address,
+    destination: Address,
+    transport: usize,
+) -> FlowKey {
+    // SAFETY: the caller's promise.
+    let fields = unsafe {
+        FlowFields {
+            source_port: u16::from_be(load(start + transport)),
+            destination_port: u16::from_be(load(start + transport + 2)),
+            hop: octets_of_hop(start + if before.fields.direction == EGRESS { 0 } else { 6 }),
+            protocol,
+            ..before.fields
+        }
+    };
+    FlowKey::new(source, destination, &fields)
+}
+
 /// Six octets as they stand in memory, in the order in which a [`FlowKey`] keeps them.
 #[inline(always)]
 unsafe fn octets_of_hop(at: usize) -> u64 {
@@ -365,7 +458,38 @@ mod tests {
         assert_eq!(parse_slice(&ethernet(&[], 0x86dd, &[0x45; 40]), false, None).0, Parsed::Malformed);
     }
 
+    fn plain_slice(packet: &[u8], egress: bool) -> Option<(FlowKey, u8)> {
+        let before = Headers::new(0, if egress { EGRESS } else { INGRESS }, UNTAGGED);
+        let (start, end) = (packet.as_ptr() as usize, packet.as_ptr() as usize + packet.len());
+        // SAFETY: the slice is readable from its first to its last octet.
+        unsafe { plain_v4(start, end, &before).or_else(|| plain_v6(start, end, &before)) }
+    }
+
+    #[test]
+    fn plain_packets_take_the_short_way() {
+        for (ethertype, mut ip) in [(0x0800, ipv4_header(TCP, 0x4000, 0)), (0x86dd, ipv6_header(TCP))] {
+            ip.extend(SYN_SEGMENT);
+            let packet = ethernet(&[], ethertype, &ip);
+            let (parsed, key, flags) = parse_slice(&packet, false, None);
+            assert_eq!((parsed, plain_slice(&packet, false)), (Parsed::Ip, Some((key, flags))));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn the_short_way_says_what_the_long_way_says(
+            v6: bool, egress: bool, tagged: bool, at in 0usize..60, octet: u8, protocol in prop_oneof![Just(TCP), Just(UDP), any::<u8>()],
+        ) {
+            let mut ip = if v6 { ipv6_header(protocol) } else { ipv4_header(protocol, 0, 0) };
+            ip.extend(SYN_SEGMENT);
+            let mut packet = ethernet(if tagged { &[(0x8100, 7)] } else { &[] }, if v6 { 0x86dd } else { 0x0800 }, &ip);
+            let at = 12 + at % (packet.len() - 12);
+            packet[at] = octet;
+            if let Some((key, flags)) = plain_slice(&packet, egress) {
+                prop_assert_eq!((Parsed::Ip, key, flags), parse_slice(&packet, egress, None));
+            }
+        }
+
         #[test]
         fn every_cut_is_short_or_the_whole_truth(options in (0usize..=10).prop_map(|n| n * 4), cut in 0usize..100) {
             let mut ip = ipv4_header(TCP, 0, options);

@@ -95,17 +95,30 @@ impl<'host> Agent<'host> {
         self.await_series(interface, 0)
     }
 
+    /// Wait until it reports this state of an interface's ingress hook.
+    pub fn await_hook(&self, interface: &str, state: &str) -> Result<()> {
+        let labels = [("interface", interface), ("direction", "ingress"), ("state", state)];
+        self.await_scrape(&format!("{interface} is {state}"), |scrape| {
+            scrape.sum("weir_hook_state", &labels) == 1.0
+        })
+    }
+
     fn await_series(&self, interface: &str, wanted: usize) -> Result<()> {
+        self.await_scrape(&format!("{interface} has {wanted} series"), |scrape| {
+            scrape.select("weir_interface_packets_total", &[("interface", interface)]).count() == wanted
+        })
+    }
+
+    fn await_scrape(&self, what: &str, holds: impl Fn(&Scrape) -> bool) -> Result<()> {
         let deadline = Instant::now() + START;
         while Instant::now() < deadline {
-            let scrape = self.scrape()?;
-            if scrape.select("weir_interface_packets_total", &[("interface", interface)]).count() == wanted {
+            if holds(&self.scrape()?) {
                 return Ok(());
             }
             // Only a scrape tells; nothing announces it.
             std::thread::sleep(Duration::from_millis(20));
         }
-        bail!("{interface} never had {wanted} series\n{}", self.log_text())
+        bail!("never: {what}\n{}", self.log_text())
     }
 
     /// The running process.

@@ -45,8 +45,11 @@ fn a_program_before_us_and_cilium_at_the_tail() -> Result<()> {
     agent.await_interface(UPLINK)?;
     all_see(&pair, &[&cilium], Some(&agent))?;
 
+    agent.await_hook(UPLINK, "head")?;
+
     let first = Foreign::attach(&pair.node, UPLINK, Place::Head, Verdict::Next)?;
     all_see(&pair, &[&cilium, &first], Some(&agent))?;
+    agent.await_hook(UPLINK, "not-head")?;
 
     // A new version of ours takes the pinned links over.
     agent.process()?.stop()?;
