@@ -255,6 +255,27 @@ fn a_scan_of_all_ports_of_a_virtual_address_stays_bounded() {
 }
 
 #[test]
+fn rows_of_former_virtual_addresses_are_used_again_and_stay_in_the_sums() {
+    let Some(fs) = bpffs("rows_of_former_virtual_addresses_are_used_again_and_stay_in_the_sums") else {
+        return;
+    };
+    let mut loaded = load(&fs.0);
+    // More rows in all than the ledger has.
+    let (addresses, ports) = (90u8, 60u16);
+    assert!(u32::from(addresses) * u32::from(ports) > weir_ebpf::ROWS);
+    for last in 0..addresses {
+        loaded.targets.aim_at_vips(&[Vip(std::net::Ipv4Addr::new(10, 10, 50, last).into())]).unwrap();
+        for port in 1..=ports {
+            loaded.send(Direction::Ingress, &Packet::v4(None, 6, [10, 10, 50, last], 0, &tcp(port, 0x02)), 1);
+        }
+    }
+    let measured = loaded.reader.measure().unwrap();
+    assert_eq!(measured.shortfall.ledger_overflow, 0);
+    assert_eq!(measured.vips.len(), usize::from(ports));
+    assert_eq!(loaded.interface(Direction::Ingress).packets, u64::from(addresses) * u64::from(ports));
+}
+
+#[test]
 fn classes_by_address_before_port() {
     let Some(fs) = bpffs("classes_by_address_before_port") else { return };
     let mut loaded = load(&fs.0);

@@ -265,6 +265,14 @@ pub struct Row {
     pub reserved: u64,
 }
 
+impl Row {
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        let (a, b): ([u64; 8], [u64; 8]) = (bytemuck::cast(self), bytemuck::cast(other));
+        bytemuck::cast::<[u64; 8], Self>(core::array::from_fn(|n| a[n].wrapping_add(b[n])))
+    }
+}
+
 /// A virtual address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

@@ -64,6 +64,7 @@ pub struct Hooks {
     numbers: Table<RowKey, u32>,
     free: Table<[u8; 0], u32>,
     ledger: Table<u32, Row>,
+    retired: Table<RowKey, Row>,
 }
 
 impl Hooks {
@@ -87,6 +88,7 @@ impl Hooks {
             numbers: Table::shared(&pins.map("ROW_NUMBERS"))?,
             free: Table::shared(&pins.map("FREE_ROWS"))?,
             ledger: Table::per_cpu(&pins.map("LEDGER"))?,
+            retired: Table::shared(&pins.map("RETIRED"))?,
         })
     }
 
@@ -146,6 +148,11 @@ impl Hooks {
         for (key, number) in keys {
             self.numbers.remove(&key)?;
             self.give_back(number)?;
+        }
+        let mut retired = Vec::new();
+        self.retired.visit(|key, _| retired.push(key))?;
+        for key in retired.iter().filter(|key| key.interface == u32::from(interface)) {
+            self.retired.remove(key)?;
         }
         for direction in Direction::ALL {
             let key = hook_key(interface, direction);

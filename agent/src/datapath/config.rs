@@ -4,9 +4,10 @@
 use std::net::IpAddr;
 
 use thiserror::Error;
-use weir_ebpf::{Address, CLASSES, ClassName, Settings, VipPort, VipState};
+use weir_ebpf::{Address, CLASSES, ClassName, Row, RowKey, Settings, VipPort, VipState};
 
 use super::load::Datapath;
+use super::sys;
 use super::table::{Table, TableError};
 use crate::model::address::octets;
 use crate::model::class::Class;
@@ -21,6 +22,9 @@ pub struct Targets {
     free: Table<[u8; 0], u32>,
     vips: Table<Address, VipState>,
     vip_ports: Table<VipPort, u32>,
+    row_numbers: Table<RowKey, u32>,
+    ledger: Table<u32, Row>,
+    retired: Table<RowKey, Row>,
     class_names: Table<u32, ClassName>,
     by_address: Table<[u8; 20], u32>,
     by_port: Table<u32, u32>,
@@ -57,6 +61,9 @@ impl Targets {
             free: Table::shared(&pins.map("FREE_ROWS"))?,
             vips: Table::shared(&pins.map("VIP_STATES"))?,
             vip_ports: Table::shared(&pins.map("VIP_PORTS_SEEN"))?,
+            row_numbers: Table::shared(&pins.map("ROW_NUMBERS"))?,
+            ledger: Table::per_cpu(&pins.map("LEDGER"))?,
+            retired: Table::shared(&pins.map("RETIRED"))?,
             class_names: Table::shared(&pins.map("CLASS_NAMES"))?,
             by_address: Table::shared(&pins.map("CLASS_BY_ADDRESS"))?,
             by_port: Table::shared(&pins.map("CLASS_BY_PORT"))?,
@@ -90,7 +97,34 @@ impl Targets {
         for vip in wanted.iter().filter(|vip| !present.contains(vip)) {
             self.vips.write(vip, &VipState::default())?;
         }
-        self.begin_epoch()
+        self.begin_epoch()?;
+        self.retire(|key| key.vip != Address::default() && !wanted.contains(&key.vip))
+    }
+
+    /// Gives back the rows that no flow can find any more; their counts go on in the sums of their hook and class.
+    fn retire(&self, gone: impl Fn(&RowKey) -> bool) -> Result<(), ConfigError> {
+        let mut rows = Vec::new();
+        self.row_numbers.visit(|key, number| {
+            if gone(&key) {
+                rows.extend(number.next().map(|number| (key, number)));
+            }
+        })?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        sys::await_running_programs();
+        for (key, number) in rows {
+            let counted =
+                self.ledger.read(&number)?.unwrap_or_default().into_iter().fold(Row::default(), Row::plus);
+            let (interface, direction, class) = (key.interface, key.direction, key.class);
+            let sum = RowKey { interface, direction, class, ..RowKey::default() };
+            let before = self.retired.read(&sum)?.and_then(|rows| rows.first().copied()).unwrap_or_default();
+            self.retired.write(&sum, &before.plus(counted))?;
+            self.row_numbers.remove(&key)?;
+            self.ledger.write(&number, &Row::default())?;
+            self.free.push(&number)?;
+        }
+        Ok(())
     }
 
     /// Makes the traffic classes exactly these. A class keeps its number for as long as the maps live.

@@ -146,7 +146,7 @@ impl Reader {
         let mut rows = Vec::with_capacity(keys.len());
         self.ledger.visit(|number, cpus| {
             if let Some(key) = keys.get(&number) {
-                rows.push((*key, cpus.fold(Row::default(), add)));
+                rows.push((*key, cpus.fold(Row::default(), Row::plus)));
             }
         })?;
         self.retired.visit(|key, row| rows.extend(row.next().map(|row| (key, row))))?;
@@ -170,7 +170,7 @@ impl Reader {
             // The class splits rows further than this table shows.
             let key = RowKey { class: 0, ..*key };
             let sum = sums.entry(bytemuck::cast(key)).or_insert((key, Row::default()));
-            sum.1 = add(sum.1, *row);
+            sum.1 = sum.1.plus(*row);
         }
         Ok(sums.into_values().filter_map(|(key, row)| vip_counters(&key, &row)).collect())
     }
@@ -311,11 +311,6 @@ fn reason_label(name: &str) -> String {
     name.strip_prefix(REASON_PREFIX).unwrap_or(name).to_lowercase()
 }
 
-fn add(a: Row, b: Row) -> Row {
-    let (a, b): ([u64; 8], [u64; 8]) = (bytemuck::cast(a), bytemuck::cast(b));
-    bytemuck::cast::<[u64; 8], Row>(std::array::from_fn(|n| a[n].wrapping_add(b[n])))
-}
-
 fn add_words<const N: usize>(sum: [u64; N], row: TcpRow) -> [u64; N] {
     let row = bytemuck::cast_slice::<TcpRow, u64>(std::slice::from_ref(&row)).to_vec();
     std::array::from_fn(|n| sum[n].wrapping_add(row[n]))
@@ -363,7 +358,7 @@ fn interfaces(rows: &[LedgerRow]) -> Vec<InterfaceCounters> {
     let mut sums: BTreeMap<(u32, u8), Row> = BTreeMap::new();
     for (key, row) in rows {
         let sum = sums.entry((key.interface, key.direction)).or_default();
-        *sum = add(*sum, *row);
+        *sum = sum.plus(*row);
     }
     let counters = |((interface, number), row): ((u32, u8), Row)| {
         Some(InterfaceCounters {
@@ -383,7 +378,7 @@ fn classes(rows: &[LedgerRow], names: &[String]) -> Vec<ClassCounters> {
     let mut sums: BTreeMap<(u8, u8), Row> = BTreeMap::new();
     for (key, row) in rows {
         let sum = sums.entry((key.class, key.direction)).or_default();
-        *sum = add(*sum, *row);
+        *sum = sum.plus(*row);
     }
     let counters = |((class, number), row): ((u8, u8), Row)| ClassCounters {
         class: names[usize::from(class) % names.len()].clone(),

@@ -222,6 +222,15 @@ pub(super) fn run_once(program: BorrowedFd<'_>) -> io::Result<()> {
     .map(drop)
 }
 
+/// Waits until every program that runs now has ended: what they took from a map before is not used afterwards.
+/// MEMBARRIER_CMD_GLOBAL waits for an RCU grace period, and programs run inside RCU read-side sections.
+pub(super) fn await_running_programs() {
+    const MEMBARRIER_CMD_GLOBAL: i32 = 1;
+    // SAFETY: the call takes no pointer. A kernel without it (CONFIG_MEMBARRIER=n) returns an error: then a packet that
+    // is being counted at this moment may be missed in a row that nobody looks at any more.
+    unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+}
+
 /// A number that the kernel tells of an open map or program in /proc/self/fdinfo.
 pub(super) fn fdinfo(fd: BorrowedFd<'_>, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
