@@ -82,6 +82,7 @@ want_demo() {
 
 want_test() {
   want iputils-ping has ping -- "a ping that is not ours, to compare with"
+  want prometheus has promtool -- "promtool, which reads our metrics as Prometheus would (its system service stays off)"
   want udhcpc has udhcpc -- "a DHCP client that takes a real lease from the stand-in router"
   want python3-venv python3 -c "import venv, ensurepip" -- "runs a VyOS client written by others against ours"
 }
@@ -106,7 +107,7 @@ without_services() {
   fi
   "$@"
   if has systemctl; then
-    for service in frr gobgpd kea-dhcp4-server nftables; do
+    for service in frr gobgpd kea-dhcp4-server nftables prometheus; do
       case " ${packages[*]} " in *" $service "* | *" ${service}d "*) as_root systemctl -q disable "$service" 2>/dev/null || true ;; esac
     done
   fi
