@@ -38,7 +38,6 @@ struct Effort {
     /// Runs of a program a round.
     repeat: u32,
     /// Seconds of idling.
-    #[expect(dead_code, reason = "the footprint measurement comes next")]
     idle: u64,
 }
 
