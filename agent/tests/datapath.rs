@@ -357,3 +357,52 @@ fn one_agent_a_pin_folder_and_nothing_left_behind() {
     let elsewhere = tempfile::tempdir().unwrap();
     assert!(matches!(Pins::hold(elsewhere.path()), Err(PinError::NotBpf(_))));
 }
+
+/// Runs in a network namespace of its own, whose loopback interface nobody else uses.
+fn alone<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+            assert!(up.success());
+            work()
+        });
+        thread.join().unwrap()
+    })
+}
+
+fn send_to_oneself(datagrams: usize) {
+    let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..datagrams {
+        sender.send_to(&[0; 100], receiver.local_addr().unwrap()).unwrap();
+        receiver.recv(&mut [0; 100]).unwrap();
+    }
+}
+
+#[test]
+fn without_tcx_legacy_filters_count_outlive_the_agent_and_go() {
+    let Some(fs) = bpffs("without_tcx_legacy_filters_count_outlive_the_agent_and_go") else { return };
+    let loopback = IfIndex::try_from(LOOPBACK).unwrap();
+    let attached = || {
+        let mut loaded = load(&fs.0);
+        let hooks = Hooks::open(&loaded.datapath, TcMode::Legacy).unwrap();
+        hooks
+            .attach(&mut loaded.datapath, loopback, "lo")
+            .unwrap_or_else(|error| panic!("{}", chain(&error)));
+        loaded
+    };
+    alone(|| {
+        let first = attached();
+        send_to_oneself(10);
+        drop(first);
+        send_to_oneself(5);
+        let second = attached();
+        send_to_oneself(7);
+        assert_eq!(second.interface(Direction::Ingress).packets, 22, "each packet once, by one filter");
+        assert_eq!(second.interface(Direction::Egress).packets, 22);
+        Hooks::detach_legacy("lo");
+        send_to_oneself(3);
+        assert_eq!(second.interface(Direction::Ingress).packets, 22);
+    });
+}

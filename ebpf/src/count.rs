@@ -93,7 +93,7 @@ fn flow(key: &FlowKey, packet: &Packet) {
     else {
         return;
     };
-    // SAFETY: the slot is this CPU's own, and no program that uses it interrupts this one.
+    // SAFETY: the slot is this CPU's own; both hooks run with softirqs off, so no packet comes in between.
     let (slot, settings) = unsafe { (&mut *slot, &*settings) };
     if slot.key.is(key) && slot.count.epoch == settings.epoch {
         slot.misses = 0;
@@ -132,16 +132,22 @@ fn spill(slot: &Slot) {
         return;
     }
     match FLOW_TABLE.get_ptr_mut(&slot.key) {
-        // SAFETY: a map value; other CPUs write it too, so counters are added to atomically.
-        Some(old) => unsafe {
-            add(&raw mut (*old).packets, count.packets);
-            add(&raw mut (*old).bytes, count.bytes);
-            (*old).last = count.last;
-            (*old).flags |= count.flags;
-            (*old).row = count.row;
-            (*old).epoch = count.epoch;
-        },
+        Some(old) => merge(old, count),
         None => insert(&slot.key, count),
+    }
+}
+
+/// Adds to an entry of the table behind.
+#[inline(always)]
+fn merge(old: *mut FlowCount, count: &FlowCount) {
+    // SAFETY: a map value; other CPUs write it too, so counters are added to atomically.
+    unsafe {
+        add(&raw mut (*old).packets, count.packets);
+        add(&raw mut (*old).bytes, count.bytes);
+        (*old).last = count.last;
+        (*old).flags |= count.flags;
+        (*old).row = count.row;
+        (*old).epoch = count.epoch;
     }
 }
 
@@ -153,7 +159,7 @@ fn behind(key: &FlowKey, packet: &Packet, epoch: u32) {
         insert(key, &fresh(packet, number, epoch));
         return row(number, packet);
     };
-    // SAFETY: as in `spill`.
+    // SAFETY: as in `merge`.
     let number = unsafe {
         if (*count).epoch != epoch {
             (*count).row = row_number(key);
@@ -184,9 +190,13 @@ fn fresh(packet: &Packet, row: u32, epoch: u32) -> FlowCount {
 
 #[inline(always)]
 fn insert(key: &FlowKey, count: &FlowCount) {
-    match FLOW_TABLE.insert(key, count, 0) {
-        Ok(()) => fell_short(shortfall::FLOWS_MADE),
-        Err(_) => fell_short(shortfall::FLOW_FAILED),
+    // BPF_NOEXIST: another CPU may have made the entry since we looked.
+    if FLOW_TABLE.insert(key, count, 1).is_ok() {
+        return fell_short(shortfall::FLOWS_MADE);
+    }
+    match FLOW_TABLE.get_ptr_mut(key) {
+        Some(old) => merge(old, count),
+        None => fell_short(shortfall::FLOW_FAILED),
     }
 }
 
