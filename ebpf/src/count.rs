@@ -3,27 +3,35 @@
 //! A packet of a flow that has a front slot costs two array accesses. Everything that needs a hash is done when
 //! a flow gets a slot, and its result is kept there until the settings' epoch changes.
 
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::TcContext;
 use weir_ebpf::parse::{ACK, Headers, Parsed, RST, SYN, parse, plain_v4, plain_v6};
+use weir_ebpf::record::TAPPED;
+use weir_ebpf::vips::STRAY;
+use weir_ebpf::vlan::{CARRIED, VlanKey};
 use weir_ebpf::*;
 
 use crate::maps::*;
+use crate::{tap, watch};
+
+/// What a row's number may say beside it of its packets.
+const MARKS: u32 = TAPPED | STRAY;
 
 /// Headers are at most this long: two tags, IPv6 and six short extension headers, TCP.
 const HEADERS: u32 = 160;
 
 /// Set by the loader: front slots minus one.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.loader")]
 static FRONT_MASK: u32 = FRONT_SLOTS - 1;
 
 /// What one packet adds.
-struct Packet {
-    length: u64,
-    segments: u64,
-    flags: u8,
-    now: u64,
+pub struct Packet {
+    pub length: u64,
+    pub segments: u64,
+    pub flags: u8,
+    pub now: u64,
 }
 
 #[inline(always)]
@@ -42,36 +50,67 @@ pub fn packet<const DIRECTION: u8>(context: &TcContext) {
         now: unsafe { bpf_jiffies64() },
     };
     // SAFETY: the verifier knows the bounds of a packet.
-    unsafe {
+    let marks = unsafe {
         if let Some((key, flags)) = plain_v4(context.data(), context.data_end(), &headers) {
             packet.flags = flags;
-            return flow(&key, &packet);
-        }
-        if let Some((key, flags)) = plain_v6(context.data(), context.data_end(), &headers) {
+            flow(&key, &packet)
+        } else if let Some((key, flags)) = plain_v6(context.data(), context.data_end(), &headers) {
             packet.flags = flags;
-            return flow(&key, &packet);
+            flow(&key, &packet)
+        } else {
+            any_other(context, headers, packet)
         }
-    }
-    any_other(context, headers, packet);
+    };
+    look::<DIRECTION>(context, marks);
 }
 
-/// Packets that are not of the plainest kind.
+/// Looks into a packet whose row has marks.
 #[inline(always)]
-fn any_other(context: &TcContext, before: Headers, mut packet: Packet) {
-    let mut headers = before;
-    // SAFETY: the verifier knows the bounds of a packet.
-    let mut parsed = unsafe { parse(context.data(), context.data_end(), &mut headers) };
-    if parsed == Parsed::Short && context.data_end() - context.data() < packet.length as usize {
-        headers = before;
-        parsed = pull_and_parse(context, packet.length as u32, &mut headers);
+pub fn look<const DIRECTION: u8>(context: &TcContext, marks: u32) {
+    if marks & TAPPED != 0 {
+        tap::segment(context, DIRECTION);
     }
+    if marks & STRAY != 0 {
+        watch::stray(context);
+    }
+}
+
+/// Packets that are not of the plainest kind. Returns the marks of its row.
+#[inline(always)]
+fn any_other(context: &TcContext, before: Headers, mut packet: Packet) -> u32 {
+    let (parsed, headers) = read(context, before, packet.length as u32);
     packet.flags = headers.flags;
     let (interface, direction) = (before.fields.interface, before.fields.direction);
     match parsed {
-        Parsed::Ip => flow(&headers.key(), &packet),
-        Parsed::NotIp => base_row(interface, direction, &packet, false),
-        Parsed::Short | Parsed::Malformed => base_row(interface, direction, &packet, true),
+        Parsed::Ip => {
+            if watch::is_advertisement(&headers) {
+                watch::advertisement(context, direction);
+            }
+            flow(&headers.key(), &packet)
+        }
+        Parsed::NotIp => {
+            watch::arp(context, direction);
+            base_row(interface, direction, &packet, false);
+            0
+        }
+        Parsed::Short | Parsed::Malformed => {
+            base_row(interface, direction, &packet, true);
+            0
+        }
     }
+}
+
+/// Reads any packet's headers, wherever they lie.
+#[inline(always)]
+pub fn read(context: &TcContext, before: Headers, length: u32) -> (Parsed, Headers) {
+    let mut headers = before;
+    // SAFETY: the verifier knows the bounds of a packet.
+    let mut parsed = unsafe { parse(context.data(), context.data_end(), &mut headers) };
+    if parsed == Parsed::Short && context.data_end() - context.data() < length as usize {
+        headers = before;
+        parsed = pull_and_parse(context, length, &mut headers);
+    }
+    (parsed, headers)
 }
 
 /// The headers may lie in the packet's pages: brings them into the linear part and parses again.
@@ -84,56 +123,50 @@ fn pull_and_parse(context: &TcContext, length: u32, headers: &mut Headers) -> Pa
     unsafe { parse(context.data(), context.data_end(), headers) }
 }
 
-/// A packet of a flow: into its front slot, or into the table behind.
+/// A packet of a flow: into its front slot, or into the table behind. Returns the marks of its row.
 #[inline(always)]
-fn flow(key: &FlowKey, packet: &Packet) {
+pub fn flow(key: &FlowKey, packet: &Packet) -> u32 {
     // SAFETY: a constant of the loaded program; volatile, because the loader sets it.
     let mask = unsafe { core::ptr::read_volatile(&FRONT_MASK) };
-    let (Some(slot), Some(settings)) = (FRONT.get_ptr_mut(key.mix() as u32 & mask), SETTINGS.get_ptr(0))
-    else {
-        return;
-    };
+    // SAFETY: no argument.
+    let first = unsafe { bpf_get_smp_processor_id() } * (mask + 1);
+    let Some(slot) = FRONT.get_ptr_mut(first + (key.mix() as u32 & mask)) else { return 0 };
     // SAFETY: the slot is this CPU's own; both hooks run with softirqs off, so no packet comes in between.
-    let (slot, settings) = unsafe { (&mut *slot, &*settings) };
-    if slot.key.is(key) && slot.count.epoch == settings.epoch {
-        slot.misses = 0;
-        slot.count.packets += 1;
-        slot.count.bytes += packet.length;
-        slot.count.last = packet.now;
-        slot.count.flags |= packet.flags as u32;
-        return row(slot.count.row, packet);
+    let slot = unsafe { &mut *slot };
+    let epoch = settings().epoch;
+    if slot.holds(key) && slot.epoch == epoch && slot.packets != u32::MAX {
+        slot.add(packet.length, packet.flags, packet.now);
+        return row(slot.row, packet);
     }
-    elsewhere(key, packet, slot, settings.epoch);
+    elsewhere(key, packet, slot, epoch)
 }
 
-/// The slot belongs to another flow, or to another epoch.
+/// The slot belongs to another flow, or to another epoch, or its counter is full.
 #[inline(never)]
-fn elsewhere(key: &FlowKey, packet: &Packet, slot: &mut Slot, epoch: u32) {
-    let same = slot.key.is(key);
-    if !same && slot.count.packets != 0 {
+fn elsewhere(key: &FlowKey, packet: &Packet, slot: &mut Slot, epoch: u32) -> u32 {
+    if !slot.holds(key) && slot.packets != 0 {
         slot.misses += 1;
-        if slot.misses <= FRONT_PATIENCE as u64 {
+        if slot.misses <= FRONT_PATIENCE {
             return behind(key, packet, epoch);
         }
     }
     spill(slot);
     let number = row_number(key);
-    slot.key = *key;
-    slot.misses = 0;
-    slot.count = fresh(packet, number, epoch);
-    row(number, packet);
+    slot.give(key, packet.now, number, epoch);
+    slot.add(packet.length, packet.flags, packet.now);
+    row(number, packet)
 }
 
 /// Moves what a slot holds into the table behind.
-#[inline(always)]
+#[inline(never)]
 fn spill(slot: &Slot) {
-    let count = &slot.count;
-    if count.packets == 0 {
+    if slot.packets == 0 {
         return;
     }
-    match FLOW_TABLE.get_ptr_mut(&slot.key) {
-        Some(old) => merge(old, count),
-        None => insert(&slot.key, count),
+    let (key, count) = (slot.key(), slot.count());
+    match FLOW_TABLE.get_ptr_mut(&key) {
+        Some(old) => merge(old, &count),
+        None => insert(&key, &count),
     }
 }
 
@@ -153,7 +186,7 @@ fn merge(old: *mut FlowCount, count: &FlowCount) {
 
 /// Counts a packet in the table behind: its slot is busy with another flow.
 #[inline(always)]
-fn behind(key: &FlowKey, packet: &Packet, epoch: u32) {
+fn behind(key: &FlowKey, packet: &Packet, epoch: u32) -> u32 {
     let Some(count) = FLOW_TABLE.get_ptr_mut(key) else {
         let number = row_number(key);
         insert(key, &fresh(packet, number, epoch));
@@ -171,7 +204,7 @@ fn behind(key: &FlowKey, packet: &Packet, epoch: u32) {
         (*count).flags |= packet.flags as u32;
         (*count).row
     };
-    row(number, packet);
+    row(number, packet)
 }
 
 #[inline(always)]
@@ -200,10 +233,29 @@ fn insert(key: &FlowKey, count: &FlowCount) {
     }
 }
 
-/// Adds a packet to a ledger row.
+/// Adds a packet to the ledger row of its flow. Returns the marks of its row.
 #[inline(always)]
-fn row(number: u32, packet: &Packet) {
-    let Some(row) = LEDGER.get_ptr_mut(number) else { return };
+fn row(number: u32, packet: &Packet) -> u32 {
+    match LEDGER.get_ptr_mut(number) {
+        Some(row) => {
+            add_packet(row, packet);
+            0
+        }
+        None => marked(number, packet),
+    }
+}
+
+/// A number with a mark: no row has it, so only such packets get here.
+#[inline(never)]
+fn marked(number: u32, packet: &Packet) -> u32 {
+    if let Some(row) = LEDGER.get_ptr_mut(number & !MARKS) {
+        add_packet(row, packet);
+    }
+    number & MARKS
+}
+
+#[inline(always)]
+fn add_packet(row: *mut Row, packet: &Packet) {
     // SAFETY: the row is this CPU's own.
     let row = unsafe { &mut *row };
     row.packets += 1;
@@ -221,11 +273,11 @@ fn row(number: u32, packet: &Packet) {
 
 /// Adds a packet that belongs to no flow to its hook's base row.
 #[inline(never)]
-fn base_row(interface: u32, direction: u8, packet: &Packet, malformed: bool) {
+pub fn base_row(interface: u32, direction: u8, packet: &Packet, malformed: bool) {
     let number = hook_row(interface, direction);
     let plain = Packet { flags: 0, ..*packet };
-    row(number, &plain);
     if let Some(row) = LEDGER.get_ptr_mut(number) {
+        add_packet(row, &plain);
         // SAFETY: the row is this CPU's own.
         unsafe { if malformed { (*row).malformed += 1 } else { (*row).not_ip += 1 } }
     }
@@ -245,39 +297,70 @@ fn hook_row(interface: u32, direction: u8) -> u32 {
     }
 }
 
-/// Finds, or makes, the row of a flow.
+/// Finds, or makes, the row of a flow; with the marks that its packets have.
 #[inline(never)]
 fn row_number(key: &FlowKey) -> u32 {
-    let mut wanted = RowKey {
-        interface: key.interface(),
-        direction: key.direction(),
-        class: class(key) as u8,
-        ..RowKey::default()
-    };
+    let mut wanted = RowKey { interface: key.interface(), direction: key.direction(), ..RowKey::default() };
+    if is_carried(key) {
+        wanted.class = CARRIED;
+        return existing(&wanted).or_else(|| new_row(&wanted)).unwrap_or_else(|| overflow(key));
+    }
+    wanted.class = class(key) as u8;
+    let mut mark = mark(key);
     if VIP_STATES.get_ptr(&key.destination).is_some() {
         of_vip(&mut wanted, key, key.destination, key.destination_port());
+        mark |= watch::stray_mark(key);
     } else if VIP_STATES.get_ptr(&key.source).is_some() {
         of_vip(&mut wanted, key, key.source, key.source_port());
     } else if wanted.class == 0 {
-        return hook_row(key.interface(), key.direction());
+        return hook_row(key.interface(), key.direction()) | mark;
     }
-    existing(&wanted).or_else(|| new_row(&wanted)).unwrap_or_else(|| {
-        fell_short(shortfall::LEDGER_FULL);
-        hook_row(key.interface(), key.direction())
-    })
+    existing(&wanted).or_else(|| new_row(&wanted)).unwrap_or_else(|| overflow(key)) | mark
+}
+
+/// The mark of flows whose packets the agent wants.
+#[inline(never)]
+fn mark(key: &FlowKey) -> u32 {
+    let tapped = key.protocol() == 6 && (tap::wants(key.source_port()) || tap::wants(key.destination_port()));
+    if tapped { TAPPED } else { 0 }
+}
+
+/// No row is free: the hook's base row takes the packet.
+#[inline(never)]
+fn overflow(key: &FlowKey) -> u32 {
+    fell_short(shortfall::LEDGER_FULL);
+    hook_row(key.interface(), key.direction())
+}
+
+/// Whether the hook of a VLAN sub-interface sorts the flow's packets, too.
+#[inline(always)]
+fn is_carried(key: &FlowKey) -> bool {
+    let vlan = VlanKey { interface: key.interface(), vlan: key.vlan() as u32 };
+    key.vlan() != UNTAGGED && SUB_INTERFACES.get_ptr(&vlan).is_some()
+}
+
+/// The VLAN of a flow: its outermost tag, or that which the sub-interface took off.
+#[inline(always)]
+fn vlan_of(key: &FlowKey) -> u16 {
+    if key.vlan() != UNTAGGED {
+        return key.vlan();
+    }
+    // SAFETY: the value is copied at once.
+    unsafe { OWN_VLANS.get(&key.interface()) }.map_or(UNTAGGED, |vlan| *vlan as u16)
 }
 
 #[inline(always)]
 fn of_vip(wanted: &mut RowKey, key: &FlowKey, vip: Address, port: u16) {
     wanted.vip = vip;
-    wanted.vlan = key.vlan();
+    wanted.vlan = vlan_of(key);
     wanted.hop = key.hop();
     wanted.protocol = key.protocol();
     wanted.port = if has_own_row(key.protocol(), vip, port) { port } else { 0 };
 }
 
 /// Whether a port of a virtual address has rows of its own: the first ports seen do, up to a bound.
-#[inline(always)]
+// A frame of its own: the stack is short on this way.
+#[inline(never)]
 fn has_own_row(protocol: u8, vip: Address, port: u16) -> bool {
     if protocol != 6 && protocol != 17 && protocol != 132 {
         return false;
@@ -318,7 +401,7 @@ fn new_row(wanted: &RowKey) -> Option<u32> {
 }
 
 /// The traffic class of a flow: address sets first, then ports, the server's before the client's.
-#[inline(always)]
+#[inline(never)]
 fn class(key: &FlowKey) -> u32 {
     class_of(key.source, key.destination, key.protocol(), key.source_port(), key.destination_port())
 }

@@ -9,16 +9,23 @@ use weir_ebpf::{DropKey, shortfall};
 use crate::maps::*;
 
 /// `offsetof(struct sk_buff, dev)`, set by the loader.
+///
+/// As all that the loader sets, in a section of its own: else the linker lets constants of the same first value share the place,
+/// and they change with it.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.loader")]
 static SKB_DEV: u32 = 0;
 /// `offsetof(struct net_device, ifindex)`.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.loader")]
 static DEVICE_IFINDEX: u32 = 0;
 /// `offsetof(struct net_device, nd_net)`.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.loader")]
 static DEVICE_NET: u32 = 0;
 /// `offsetof(struct net, ns.inum)`.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.loader")]
 static NET_INODE: u32 = 0;
 
 #[inline(always)]

@@ -5,16 +5,22 @@
 #![no_std]
 
 pub mod parse;
+pub mod record;
+pub mod rules;
+pub mod vips;
+pub mod vlan;
 
 use bytemuck::{Pod, Zeroable};
 
 /// Changes whenever a key or value below changes its meaning or its layout: pinned maps of another layout are not reused.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 4;
 
-/// Slots a CPU in the front cache of flows, a power of two; the loader lowers it on machines with many CPUs.
+/// Slots a CPU in the front cache of flows, a power of two; the loader lowers it on machines with many CPUs. The cache is
+/// one array, a CPU's slots after another's: unlike a per-CPU array it has its slots on cache lines of their own, takes no
+/// pointer to find one, and can be mapped.
 pub const FRONT_SLOTS: u32 = 16_384;
 /// A front slot is given to a new flow after this many packets of other flows in a row.
-pub const FRONT_PATIENCE: u32 = 8;
+pub const FRONT_PATIENCE: u8 = 8;
 /// Flows in the table behind the front cache.
 pub const FLOWS: u32 = 131_072;
 /// Rows of the ledger.
@@ -121,16 +127,6 @@ impl FlowKey {
         }
     }
 
-    /// Whether it is the same conversation at the same hook.
-    #[inline(always)]
-    pub fn is(&self, other: &Self) -> bool {
-        let addresses = (self.source.0[0] ^ other.source.0[0])
-            | (self.source.0[1] ^ other.source.0[1])
-            | (self.destination.0[0] ^ other.destination.0[0])
-            | (self.destination.0[1] ^ other.destination.0[1]);
-        addresses | (self.ends ^ other.ends) | (self.link ^ other.link) | (self.kind ^ other.kind) == 0
-    }
-
     /// A well mixed hash for the choice of a front slot.
     #[inline(always)]
     pub fn mix(&self) -> u64 {
@@ -185,6 +181,12 @@ impl FlowKey {
     }
 }
 
+impl core::hash::Hash for FlowKey {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(self.mix());
+    }
+}
+
 /// What was counted for a flow, in the table behind the front cache.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -207,16 +209,113 @@ pub struct FlowCount {
     pub reserved: u32,
 }
 
-/// A slot of the front cache: the flow that uses it now, and what it adds to the table behind.
+/// A slot of the front cache: the flow that uses it now, and what it adds to the table behind. All that a packet of an
+/// IPv4 flow reads and writes lies in the first of two cache lines; IPv6 addresses go on in the second.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Slot {
-    /// Whose slot it is.
-    pub key: FlowKey,
-    /// What is not in the table behind yet.
-    pub count: FlowCount,
+    source_low: u64,
+    destination_low: u64,
+    ends: u64,
+    link: u64,
+    /// That of the key, and [`WIDE`].
+    kind: u16,
+    /// TCP flags seen.
+    pub flags: u8,
     /// Packets of other flows since the last of this flow.
-    pub misses: u64,
+    pub misses: u8,
+    /// Packets that are not in the table behind yet.
+    pub packets: u32,
+    /// Octets that are not in the table behind yet.
+    pub bytes: u64,
+    /// `jiffies64` at the last packet.
+    pub last: u64,
+    /// The ledger row to which the flow's packets belong.
+    pub row: u32,
+    /// The [`Settings::epoch`] in which `row` was found.
+    pub epoch: u32,
+    source_high: u64,
+    destination_high: u64,
+    /// `jiffies64` at the first packet that is not in the table behind.
+    pub first: u64,
+    reserved: [u64; 5],
+}
+
+/// In [`Slot::kind`]: the addresses go on in the second line. Without it they are zero there.
+const WIDE: u16 = 1 << 15;
+
+const _: () = assert!(size_of::<Slot>() == 128 && core::mem::offset_of!(Slot, source_high) == 64);
+
+impl Slot {
+    /// Gives the slot to a flow, with nothing counted yet.
+    #[inline(always)]
+    pub fn give(&mut self, key: &FlowKey, now: u64, row: u32, epoch: u32) {
+        self.source_low = key.source.0[1];
+        self.destination_low = key.destination.0[1];
+        self.ends = key.ends;
+        self.link = key.link;
+        self.kind = slot_kind(key);
+        self.source_high = key.source.0[0];
+        self.destination_high = key.destination.0[0];
+        (self.first, self.row, self.epoch) = (now, row, epoch);
+        (self.flags, self.misses, self.packets, self.bytes) = (0, 0, 0, 0);
+    }
+
+    /// Counts a packet of its flow.
+    #[inline(always)]
+    pub fn add(&mut self, bytes: u64, flags: u8, now: u64) {
+        self.misses = 0;
+        self.packets += 1;
+        self.bytes += bytes;
+        self.last = now;
+        self.flags |= flags;
+    }
+
+    /// Whether it belongs to this flow.
+    #[inline(always)]
+    pub fn holds(&self, key: &FlowKey) -> bool {
+        let kind = slot_kind(key);
+        self.source_low == key.source.0[1]
+            && self.destination_low == key.destination.0[1]
+            && self.ends == key.ends
+            && self.link == key.link
+            && self.kind == kind
+            && (kind & WIDE == 0
+                || self.source_high == key.source.0[0] && self.destination_high == key.destination.0[0])
+    }
+
+    /// Whose slot it is.
+    #[inline(always)]
+    pub fn key(&self) -> FlowKey {
+        FlowKey {
+            source: Address([self.source_high, self.source_low]),
+            destination: Address([self.destination_high, self.destination_low]),
+            ends: self.ends,
+            link: self.link,
+            kind: (self.kind & !WIDE) as u64,
+        }
+    }
+
+    /// What is not in the table behind yet.
+    #[inline(always)]
+    pub fn count(&self) -> FlowCount {
+        FlowCount {
+            packets: self.packets as u64,
+            bytes: self.bytes,
+            first: self.first,
+            last: self.last,
+            flags: self.flags as u32,
+            row: self.row,
+            epoch: self.epoch,
+            reserved: 0,
+        }
+    }
+}
+
+#[inline(always)]
+fn slot_kind(key: &FlowKey) -> u16 {
+    let wide = key.source.0[0] | key.destination.0[0] != 0;
+    key.kind as u16 | if wide { WIDE } else { 0 }
 }
 
 /// What a ledger row is for.
@@ -295,8 +394,8 @@ pub struct VipPort {
     pub reserved: [u8; 5],
 }
 
-/// What the programs are told, in a map of one element.
-#[repr(C)]
+/// What the programs are told: one word, at an address that they know without looking it up.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Settings {
     /// Changes with every change of virtual addresses or classes: rows found in another epoch are looked up again.
@@ -305,8 +404,8 @@ pub struct Settings {
     pub peer_bits_v4: u8,
     /// Length of IPv6 peer prefixes of local sockets, 0 to 128.
     pub peer_bits_v6: u8,
-    /// Always zero.
-    pub reserved: u16,
+    /// Not 0 while there is a policy: packets are judged.
+    pub guarded: u16,
 }
 
 /// A class's name in UTF-8, filled with zeroes.
@@ -336,6 +435,10 @@ pub mod shortfall {
     pub const DROP_KINDS_FULL: u32 = 4;
     /// Socket storage could not be made.
     pub const SOCKETS_FULL: u32 = 5;
+    /// A tapped segment did not reach the agent, or not whole.
+    pub const TAP_SEGMENTS_LOST: u32 = 6;
+    /// Payload octets of such segments.
+    pub const TAP_BYTES_LOST: u32 = 7;
     /// How many there are.
     pub const COUNT: u32 = 8;
 }
@@ -488,8 +591,30 @@ mod tests {
     #[test]
     fn sizes_are_the_layout() {
         assert_eq!(size_of::<FlowKey>(), 56);
-        assert_eq!(size_of::<Slot>(), 56 + 48 + 8);
         assert_eq!(size_of::<RowKey>(), 40);
         assert_eq!(size_of::<Row>(), 64);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_slot_holds_its_own_flow_and_no_other(
+            high in 0u64..2, low in 0u64..2, ends in 0u64..2, link in 0u64..2, kind in 0u64..2,
+            other in proptest::array::uniform7(0u64..2),
+        ) {
+            let key = |source: [u64; 2], destination, ends, link, kind| FlowKey {
+                source: Address(source), destination: Address(destination), ends, link, kind
+            };
+            let mine = key([high, low], [0, 1], ends, link, kind);
+            let [a, b, c, d, e, f, g] = other;
+            let theirs = key([a, b], [c, d], e, f, g);
+            let mut slot = Slot::zeroed();
+            slot.give(&mine, 7, 3, 1);
+            slot.add(100, 2, 8);
+            proptest::prop_assert_eq!(slot.key(), mine);
+            proptest::prop_assert!(slot.holds(&mine));
+            proptest::prop_assert_eq!(slot.holds(&theirs), mine == theirs);
+            let count = slot.count();
+            proptest::prop_assert_eq!((count.packets, count.bytes, count.first, count.last), (1, 100, 7, 8));
+        }
     }
 }

@@ -8,31 +8,62 @@ mod count;
 #[cfg(target_arch = "bpf")]
 mod drops;
 #[cfg(target_arch = "bpf")]
+mod guard;
+#[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod tap;
+#[cfg(target_arch = "bpf")]
 mod tcp;
+#[cfg(target_arch = "bpf")]
+mod watch;
 
 #[cfg(target_arch = "bpf")]
 mod entry {
-    use aya_ebpf::macros::{btf_tracepoint, classifier, sock_ops};
-    use aya_ebpf::programs::{BtfTracePointContext, SockOpsContext, TcContext};
+    use aya_ebpf::macros::{btf_tracepoint, classifier, sock_ops, xdp};
+    use aya_ebpf::programs::{BtfTracePointContext, SockOpsContext, TcContext, XdpContext};
     use weir_ebpf::{EGRESS, INGRESS};
 
-    use crate::{count, drops, tcp};
+    use crate::{count, drops, guard, tcp};
 
     /// Let the next program in the chain decide.
     const TCX_NEXT: i32 = -1;
 
     #[classifier]
     pub fn weir_ingress(packet: TcContext) -> i32 {
+        guard::judge_elsewhere::<INGRESS>(&packet);
         count::packet::<INGRESS>(&packet);
         TCX_NEXT
     }
 
     #[classifier]
     pub fn weir_egress(packet: TcContext) -> i32 {
+        guard::judge_elsewhere::<EGRESS>(&packet);
         count::packet::<EGRESS>(&packet);
         TCX_NEXT
+    }
+
+    /// Where the two above go on while there is a policy.
+    #[classifier]
+    pub fn weir_guard_in(packet: TcContext) -> i32 {
+        guard::packet::<INGRESS>(&packet)
+    }
+
+    #[classifier]
+    pub fn weir_guard_out(packet: TcContext) -> i32 {
+        guard::packet::<EGRESS>(&packet)
+    }
+
+    /// Where the two above go on with packets that a rule rejects.
+    #[classifier]
+    pub fn weir_answer(packet: TcContext) -> i32 {
+        guard::answer(&packet)
+    }
+
+    /// Where it is asked for, before the hooks.
+    #[xdp]
+    pub fn weir_xdp(packet: XdpContext) -> u32 {
+        guard::early(&packet)
     }
 
     /// Not attached anywhere: the agent runs it to read two clocks at once.

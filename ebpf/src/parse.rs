@@ -50,6 +50,20 @@ pub struct Headers {
     pub fields: FlowFields,
     /// TCP flags.
     pub flags: u8,
+    /// How much of the packet it is, of [`piece`].
+    pub piece: u8,
+}
+
+/// How much of an IP packet was there to read.
+pub mod piece {
+    /// All of it.
+    pub const WHOLE: u8 = 0;
+    /// The first fragment: with ports, unless it is too short.
+    pub const FIRST: u8 = 1;
+    /// A later fragment: without ports, TCP flags and ICMP type.
+    pub const LATER: u8 = 2;
+    /// More extension headers than are followed: without ports, TCP flags and ICMP type.
+    pub const DEEP: u8 = 3;
 }
 
 impl Headers {
@@ -65,7 +79,7 @@ impl Headers {
             protocol: 0,
             direction,
         };
-        Self { source: Address([0, 0]), destination: Address([0, 0]), fields, flags: 0 }
+        Self { source: Address([0, 0]), destination: Address([0, 0]), fields, flags: 0, piece: piece::WHOLE }
     }
 
     /// The flow to which the packet belongs.
@@ -237,7 +251,11 @@ unsafe fn ipv4(at: usize, end: usize, into: &mut Headers) -> Parsed {
         return Parsed::Malformed;
     }
     if fragment & 0x1fff != 0 {
+        into.piece = piece::LATER;
         return Parsed::Ip;
+    }
+    if fragment & 0x2000 != 0 {
+        into.piece = piece::FIRST;
     }
     // SAFETY: the caller's promise.
     unsafe { transport(at + (words as usize) * 4, end, into) }
@@ -279,11 +297,22 @@ unsafe fn ipv6(at: usize, end: usize, into: &mut Headers) -> Parsed {
         header += match length {
             Extension::Eights => (size as usize) * 8 + 8,
             Extension::Fours => (size as usize) * 4 + 8,
-            Extension::Fragment if u16::from_be(offset) & 0xfff8 != 0 => return Parsed::Ip,
-            Extension::Fragment => 8,
+            Extension::Fragment => match u16::from_be(offset) {
+                offset if offset & 0xfff8 != 0 => {
+                    into.piece = piece::LATER;
+                    return Parsed::Ip;
+                }
+                offset => {
+                    if offset & 1 != 0 {
+                        into.piece = piece::FIRST;
+                    }
+                    8
+                }
+            },
         };
         followed += 1;
     }
+    into.piece = piece::DEEP;
     Parsed::Ip
 }
 

@@ -171,7 +171,7 @@ fn storage(context: &SockOpsContext, make: bool) -> Option<*mut Socket> {
 /// The counters of the socket's class, found once an epoch.
 #[inline(always)]
 fn class_row<'a>(context: &SockOpsContext, socket: *mut Socket) -> Option<&'a mut TcpRow> {
-    let settings = SETTINGS.get(0)?;
+    let settings = settings();
     // SAFETY: storage of this socket; the row is this CPU's own.
     unsafe {
         if (*socket).epoch != settings.epoch {
@@ -248,7 +248,7 @@ fn with_peer(context: &SockOpsContext, action: impl FnOnce(*mut PeerRow)) {
 
 #[inline(never)]
 fn peer_key(context: &SockOpsContext) -> Option<PeerKey> {
-    let settings = SETTINGS.get(0)?;
+    let settings = settings();
     let (_, remote) = addresses(context)?;
     // An IPv4 peer of an IPv6 socket is counted as the IPv4 peer that it is.
     let mapped = remote.0[0] == 0 && remote.0[1] as u32 == 0xffff_0000;

@@ -1,0 +1,209 @@
+//! Verdicts: which rules match a packet, and what the first of them do.
+//!
+//! The programs at the hooks come here by a tail call, and only while there is a policy: without one they pay for a branch. Whatever goes wrong in here lets the packet pass.
+
+mod act;
+mod answer;
+mod find;
+
+use aya_ebpf::helpers::generated::bpf_jiffies64;
+use aya_ebpf::programs::{TcContext, XdpContext};
+use weir_ebpf::parse::{Headers, Parsed, parse, piece};
+use weir_ebpf::rules::{ANSWER, Control, Head, control, dimension};
+use weir_ebpf::{FlowKey, INGRESS, UNTAGGED};
+
+use crate::count::{self, Packet};
+use crate::maps::*;
+use crate::watch;
+
+pub use act::Frame;
+pub use answer::answer;
+
+/// Let the next program in the chain decide.
+const TCX_NEXT: i32 = -1;
+/// `TCX_DROP`, which legacy tc calls `TC_ACT_SHOT`.
+const TCX_DROP: i32 = 2;
+
+/// `enum xdp_action` of linux/bpf.h.
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
+/// What was decided.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Pass,
+    Drop,
+}
+
+/// A packet to be judged. It lies in a map: so the verifier knows nothing of what it holds, and looks at one case instead of
+/// at every way through the parser.
+#[repr(C)]
+pub struct Subject {
+    pub key: FlowKey,
+    pub length: u64,
+    pub now: u64,
+    pub segments: u32,
+    pub flags: u8,
+    pub piece: u8,
+    /// A [`Parsed`].
+    parsed: u8,
+    /// Not 0 where the rule that dropped the packet wants it answered.
+    answer: u8,
+    search: find::Search,
+}
+
+const IP: u8 = 0;
+const NOT_IP: u8 = 1;
+const SENSELESS: u8 = 2;
+
+/// Goes on in the program that judges, if there is a policy, and comes back only if there is none.
+#[inline(always)]
+pub fn judge_elsewhere<const DIRECTION: u8>(context: &TcContext) {
+    if settings().guarded != 0 {
+        // SAFETY: the programs in the array are of this kind. A failed call goes on here, and only counts.
+        unsafe { GUARD_PROGRAMS.tail_call(context, DIRECTION as u32) };
+    }
+}
+
+/// Judges and counts a packet.
+#[inline(always)]
+pub fn packet<const DIRECTION: u8>(context: &TcContext) -> i32 {
+    let Some((subject, headers)) = read::<DIRECTION>(context) else { return TCX_NEXT };
+    let verdict = verdict(context, subject);
+    let packet = Packet {
+        length: subject.length,
+        segments: subject.segments as u64,
+        flags: subject.flags,
+        now: subject.now,
+    };
+    let marks = match subject.parsed {
+        IP => count::flow(&subject.key, &packet),
+        other => {
+            count::base_row(subject.key.interface(), subject.key.direction(), &packet, other != NOT_IP);
+            0
+        }
+    };
+    if verdict == Verdict::Drop {
+        if DIRECTION == INGRESS && subject.answer != 0 {
+            // SAFETY: the programs in the array are of this kind. After a failed call the packet ends unanswered.
+            unsafe { GUARD_PROGRAMS.tail_call(context, ANSWER) };
+        }
+        return TCX_DROP;
+    }
+    if subject.parsed == NOT_IP {
+        watch::arp(context, DIRECTION);
+    } else if watch::is_advertisement(&headers) {
+        watch::advertisement(context, DIRECTION);
+    }
+    count::look::<DIRECTION>(context, marks);
+    TCX_NEXT
+}
+
+/// Reads a packet at a hook.
+#[inline(always)]
+pub fn read<const DIRECTION: u8>(context: &TcContext) -> Option<(&'static mut Subject, Headers)> {
+    let skb = context.skb.skb;
+    // SAFETY: the kernel hands over a valid context; the verifier checks every field access. The helper has no argument.
+    let (interface, length, segments, tagged, tci, now) = unsafe {
+        let skb = &*skb;
+        (skb.ifindex, skb.len, skb.gso_segs, skb.vlan_present, skb.vlan_tci, bpf_jiffies64())
+    };
+    let vlan = if tagged != 0 { tci as u16 & 0x0fff } else { UNTAGGED };
+    let (parsed, headers) = count::read(context, Headers::new(interface, DIRECTION, vlan), length);
+    let segments = if segments > 1 { segments } else { 1 };
+    Some((keep(parsed, &headers, length as u64, segments, now)?, headers))
+}
+
+/// Puts what was read of a packet into this CPU's place for it.
+#[inline(always)]
+fn keep(
+    parsed: Parsed,
+    headers: &Headers,
+    length: u64,
+    segments: u32,
+    now: u64,
+) -> Option<&'static mut Subject> {
+    let subject = GUARD_SUBJECT.get_ptr_mut(0)?;
+    // SAFETY: the element is this CPU's own, and no packet comes in between: softirqs are off.
+    let subject = unsafe { &mut *subject };
+    subject.key = headers.key();
+    (subject.length, subject.now, subject.segments) = (length, now, segments);
+    (subject.flags, subject.piece, subject.answer) = (headers.flags, headers.piece, 0);
+    subject.parsed = match parsed {
+        Parsed::Ip => IP,
+        Parsed::NotIp => NOT_IP,
+        Parsed::Short | Parsed::Malformed => SENSELESS,
+    };
+    Some(find::forget(subject))
+}
+
+/// Drops what a rule drops for sure, before the kernel makes a packet of it. Everything else goes on to the hook, where it is
+/// judged and counted.
+#[inline(always)]
+pub fn early(context: &XdpContext) -> u32 {
+    if !Control(control_word(control::WORD)).is_on() {
+        return XDP_PASS;
+    }
+    // SAFETY: the kernel hands over a valid context; the helper has no argument.
+    let (interface, now) = unsafe { ((*context.ctx).ingress_ifindex, bpf_jiffies64()) };
+    let mut headers = Headers::new(interface, INGRESS, UNTAGGED);
+    let (start, end) = (context.data(), context.data_end());
+    // SAFETY: the verifier knows the bounds of a packet.
+    if unsafe { parse(start, end, &mut headers) } != Parsed::Ip {
+        return XDP_PASS;
+    }
+    let Some(subject) = keep(Parsed::Ip, &headers, (end - start) as u64, 1, now) else { return XDP_PASS };
+    let slot = slot_in_force(now);
+    let Some(head) = GUARD_HEADS.get_value(slot, &0) else { return XDP_PASS };
+    // The device may have taken the tag off: only the hook knows it.
+    if head.dimensions & dimension::VLAN != 0 {
+        return XDP_PASS;
+    }
+    if find::rules(context, slot, head, subject) == Some(Verdict::Drop) { XDP_DROP } else { XDP_PASS }
+}
+
+/// Asks the set in force.
+#[inline(always)]
+pub fn verdict<F: Frame>(frame: &F, subject: &mut Subject) -> Verdict {
+    let slot = slot_in_force(subject.now);
+    let Some(head) = GUARD_HEADS.get_value(slot, &0) else { return Verdict::Pass };
+    match subject.parsed {
+        NOT_IP => Verdict::Pass,
+        IP => match find::rules(frame, slot, head, subject) {
+            // Nothing decided, and what is behind so many extension headers is not known.
+            None if subject.piece == piece::DEEP => unparsable(frame, head, subject),
+            None => Verdict::Pass,
+            Some(verdict) => verdict,
+        },
+        _ => unparsable(frame, head, subject),
+    }
+}
+
+#[inline(never)]
+fn unparsable<F: Frame>(frame: &F, head: &Head, subject: &Subject) -> Verdict {
+    let dropped = head.drop_unparsable != 0;
+    act::count(frame, subject, head.unparsable_counter, dropped);
+    if dropped { Verdict::Drop } else { Verdict::Pass }
+}
+
+/// The slot whose rules hold now. The deadline of an unconfirmed set passes here, whether or not an agent lives.
+#[inline(always)]
+fn slot_in_force(now: u64) -> u32 {
+    let word = Control(control_word(control::WORD));
+    if word.is_expired(now) && control_word(control::EXPIRED) != word.0 {
+        if let Some(expired) = GUARD_CONTROL.get_ptr_mut(control::EXPIRED) {
+            // SAFETY: a map value; every CPU stores the same word.
+            unsafe { core::ptr::write_volatile(expired, word.0) }
+        }
+    }
+    word.slot(now, control_word(control::HEARTBEAT))
+}
+
+#[inline(always)]
+fn control_word(which: u32) -> u64 {
+    match GUARD_CONTROL.get_ptr(which) {
+        // SAFETY: a map value; volatile, because the agent stores it while we run.
+        Some(word) => unsafe { core::ptr::read_volatile(word) },
+        None => 0,
+    }
+}
