@@ -49,6 +49,11 @@ pub fn counters_under(proc: &Path) -> Result<HostCounters, Error> {
     }
 }
 
+/// Whether this network namespace forwards IPv4 packets.
+pub fn forwards_ipv4() -> bool {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() != "0")
+}
+
 fn conntrack(netfilter: &Path) -> Option<Conntrack> {
     let number = |file: &str| read(netfilter.join(file)).ok()?.trim().parse().ok();
     Some(Conntrack { entries: number("nf_conntrack_count")?, limit: number("nf_conntrack_max")? })

@@ -2,11 +2,16 @@
 
 pub mod args;
 pub mod capability;
+pub mod cluster;
 pub mod ctl;
 pub mod datapath;
+pub mod enforce;
 pub mod export;
 pub mod host;
+pub mod memory;
 pub mod model;
 pub mod netlink;
+pub mod oidc;
+pub mod owner;
 pub mod probe;
 pub mod state;

@@ -1,7 +1,9 @@
 //! The agent's composition root: the only place that starts tasks and sees every edge.
 
+mod membership;
 mod run;
 mod task;
+mod vips;
 
 use std::io::Write;
 use std::path::Path;
@@ -18,6 +20,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Run(args) => run::run(*args),
         Command::Check { output, pin_dir } => check(output, &pin_dir),
+        Command::Crds => crds(),
         Command::Detach { pin_dir } => detach(&pin_dir),
     };
     match result {
@@ -39,6 +42,12 @@ fn check(output: Output, pin_dir: &Path) -> anyhow::Result<()> {
         Output::Json => capability::json(&report, &mut out),
     };
     printed.context("cannot print the report")
+}
+
+fn crds() -> anyhow::Result<()> {
+    let definition = weir_agent::model::policy::definition();
+    writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&definition)?)
+        .context("cannot print the kinds")
 }
 
 fn detach(pin_dir: &Path) -> anyhow::Result<()> {

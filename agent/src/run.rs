@@ -7,24 +7,38 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
-use weir_agent::args::{Config, Kube, RunArgs};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use weir_agent::args::{Config, RunArgs};
 use weir_agent::capability;
-use weir_agent::datapath::{self, Btf, Datapath, Hooks, Keeper, Options, Pins, Reader, Targets};
+use weir_agent::cluster::News;
+use weir_agent::cluster::kube::Objects;
+use weir_agent::datapath::{
+    self, Datapath, DropTypes, Hooks, Keeper, Memory, Options, Pins, Reader, Tap, Targets, Watcher,
+};
+use weir_agent::enforce::{self, Enforcer};
 use weir_agent::export::grpc::{self, Service};
 use weir_agent::export::http;
 use weir_agent::export::metrics::Exposition;
-use weir_agent::export::readiness::Readiness;
+use weir_agent::export::readiness::{Guard, Readiness};
 use weir_agent::export::tally::Tally;
 use weir_agent::model::address::IfIndex;
+use weir_agent::model::bfd::Settings;
 use weir_agent::model::flow::Flow;
 use weir_agent::model::host::HostCounters;
 use weir_agent::model::measurement::{Measurement, Source, SourceError};
+use weir_agent::model::policy::{Enforcement, PolicyStatus};
 use weir_agent::model::uplink::uplinks;
+use weir_agent::model::vip::{Vip, VipCounters};
+use weir_agent::oidc::{Gate, Pace};
+use weir_agent::probe::bfd;
 use weir_agent::state::{Event, Snapshot, State};
-use weir_agent::{host, netlink, probe};
+use weir_agent::{cluster, host, memory, netlink, owner, probe};
+use weir_tls::{Clients, Identity, Listener, Protocol};
 
+use crate::membership::{self, Joining};
 use crate::task::Tasks;
+use crate::vips;
 
 /// Events that may wait for the owner of the state; an edge that is faster waits.
 const PENDING: usize = 64;
@@ -33,24 +47,51 @@ const PENDING: usize = 64;
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     let config = Config::new(&args)?;
     log_to_stderr();
+    let identity = config.tls.identity().context("the listeners have no certificate")?;
+    let pins = Pins::hold(&config.pin_dir)?;
+    // First of all: after a restart the peers' clocks run.
+    let bfd = start_bfd(&config, &pins)?;
     let report = capability::examine_as(&config.pin_dir, &capability::STARTING)
         .context("cannot read the capabilities of this process")?;
     let now = first_look()?;
     let links = now.links.values().map(|link| (link.index, link.name.clone())).collect();
     refuse_unknown(&config.interfaces, &links)?;
-    let btf =
-        Btf::running().inspect_err(|error| tracing::warn!("kernel drops are not counted: {error}")).ok();
-    let (datapath, targets) = load(&config, btf.as_ref())?;
-    let reader = Reader::open(&datapath, btf.as_ref()).context("cannot open what the programs count")?;
-    drop(btf);
+    let types = DropTypes::running()
+        .inspect_err(|error| tracing::warn!("kernel drops are not counted: {error}"))
+        .ok();
+    let (mut datapath, targets) = load(&config, pins, types.as_ref())?;
+    // Before any hook is attached: the first packet already meets the confirmed rules.
+    let enforcer = enforcer(&config, &mut datapath, &targets, &now)?;
+    let reader = Reader::open(&datapath, types).context("cannot open what the programs count")?;
+    let tap = Tap::open(&datapath)?;
+    let watcher = Watcher::open(&datapath).context("cannot open what the programs watch")?;
+    memory::give_back_heap();
     let hooks = Hooks::open(&datapath, Hooks::supported_mode()).context("cannot open the hooks")?;
-    let keeper = Keeper::new(datapath, hooks, &links, &config.interfaces, &chosen(&config.interfaces)(&now));
+    let hooks = hooks.with_early(if enforcer.is_some() { config.policy_xdp.clone() } else { Vec::new() });
+    let keeper =
+        Keeper::new(datapath, hooks, &now.links, &config.interfaces, &chosen(&config.interfaces)(&now));
     let sockets = probe::Sockets::open();
+    let askers = probe::vip::Askers::open();
     let kept = capability::keep(&capability::NEEDED)?;
     tracing::debug!(held = ?kept.held, missing = ?kept.missing, "gave up all other capabilities");
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let parts = Parts { config, args, targets, reader, keeper, sockets };
+    // One thread wakes least when little happens; whatever takes long goes to threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let targets = Arc::new(targets);
+    let parts = Parts {
+        config,
+        args,
+        targets,
+        reader,
+        tap,
+        watcher,
+        keeper,
+        sockets,
+        askers,
+        enforcer,
+        bfd,
+        identity,
+    };
     runtime.block_on(serve(parts, report))
 }
 
@@ -58,20 +99,40 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
 struct Parts {
     config: Config,
     args: RunArgs,
-    targets: Targets,
+    targets: Arc<Targets>,
     reader: Reader,
+    tap: Tap,
+    watcher: Watcher,
     keeper: Keeper,
     sockets: probe::Sockets,
+    askers: probe::vip::Askers,
+    enforcer: Option<Enforcing>,
+    bfd: Option<(bfd::Control, bfd::News)>,
+    identity: Option<Arc<Identity>>,
 }
 
 async fn serve(parts: Parts, report: weir_agent::model::capability::Report) -> anyhow::Result<()> {
-    let Parts { config, args, targets, reader, keeper, sockets } = parts;
+    let Parts {
+        config,
+        args,
+        targets,
+        reader,
+        tap,
+        watcher,
+        keeper,
+        sockets,
+        askers,
+        enforcer,
+        bfd,
+        identity,
+    } = parts;
     let socket = grpc::UnixSocket::bind(&config.socket)?;
     let first = Snapshot { node: config.node.clone(), ..Snapshot::default() };
     let (state, snapshots) = State::new(first);
     let (events, inbox) = mpsc::channel::<Vec<Event>>(PENDING);
     events.send(vec![Event::Capabilities(report), Event::Vips(config.vips.clone())]).await?;
-    let source: Arc<dyn Source> = Arc::new(Instruments { reader });
+    let policy = enforcer.as_ref().map(|(enforcer, _)| Arc::clone(enforcer) as Arc<dyn Enforcement>);
+    let source: Arc<dyn Source> = Arc::new(Instruments { reader, policy: policy.clone() });
     let (readiness, tally) = (Readiness::default(), Arc::new(Tally::default()));
     let listener = TcpListener::bind(config.metrics).await.with_context(|| {
         format!("cannot listen on {} for metrics; give another --metrics", config.metrics)
@@ -92,45 +153,163 @@ async fn serve(parts: Parts, report: weir_agent::model::capability::Report) -> a
         datapath::keep(keeper, watched, wanted, sender, cancel).await;
         Ok(())
     });
+    let (memory, ports) = (Memory::within(&config.state_dir), config.bgp_ports.clone());
+    let (watched, sender, cancel) = (snapshots.clone(), events.clone(), stop.clone());
+    tasks.spawn(
+        "bgp",
+        async move { Ok(datapath::follow(tap, memory, ports, watched, sender, cancel).await?) },
+    );
     let (wanted, sender) = (chosen(&config.interfaces), one_by_one(&mut tasks, events.clone()));
     let (watched, cancel) = (snapshots.clone(), stop.clone());
     tasks.spawn("probe", async move {
         Ok(probe::run(sockets, Default::default(), watched, wanted, sender, cancel).await?)
     });
-    let exposition = Exposition::new(snapshots.clone(), Arc::clone(&source), Arc::clone(&tally));
+    let listeners = tokio::sync::broadcast::channel(enforce::EVENTS).0;
+    if let Some((enforcer, classes)) = enforcer {
+        let (teller, told, cancel) = (Arc::clone(&enforcer), listeners.clone(), stop.clone());
+        tasks.spawn("policy-events", async move {
+            enforce::tell(teller, told, cancel).await;
+            Ok(())
+        });
+        let (watched, cancel) = (snapshots.clone(), stop.clone());
+        tasks.spawn("policy", async move {
+            enforce::run(enforcer, watched, classes, cancel).await;
+            Ok(())
+        });
+    }
+    let control = bfd.as_ref().map(|(control, _)| control.clone());
+    if let Some((_, news)) = bfd {
+        let (health, watched, sender, cancel) =
+            (config.bfd.health, snapshots.clone(), one_by_one(&mut tasks, events.clone()), stop.clone());
+        tasks.spawn("bfd", async move { Ok(bfd::follow(news, health, watched, sender, cancel).await?) });
+    }
+    let (given, receiver) = watch::channel(config.vips.clone());
+    let parts = vips::Parts {
+        node: config.node.clone(),
+        probe: config.vip_probe,
+        remembered: if awaits_cluster(&config) { targets.vips()? } else { Vec::new() },
+        targets: Arc::clone(&targets),
+        watcher: Arc::new(watcher),
+        source: Arc::clone(&source),
+    };
+    let (told, news) = mpsc::channel(PENDING);
+    let incoming = Incoming { given: receiver, told: told.clone(), news };
+    follow_vips(&mut tasks, &config, parts, askers, incoming, snapshots.clone(), events.clone());
+    if let Some(access) = &config.cluster {
+        let objects = if awaits_cluster(&config) { Objects::Api } else { Objects::Folder };
+        let joining = Joining { access, node: &config.node, objects, uplinks: chosen(&config.interfaces) };
+        membership::join(&mut tasks, joining, told, &readiness, snapshots.clone(), events.clone()).await?;
+    }
+    let gate = config.oidc.clone().map(|settings| Gate::new(settings, Pace::default()));
+    let exposition = Exposition::new(snapshots.clone(), Arc::clone(&source), Arc::clone(&tally))
+        .with_identity(identity.clone())
+        .with_gate(gate.clone());
+    // The loss ledger counts from a first reading: this one, not the first scrape.
+    let first = exposition.clone();
+    tokio::task::spawn_blocking(move || {
+        first.begin();
+        // All that a start needs has run.
+        memory::give_back_code();
+    });
+    let listener = Listener::new(listener, identity.clone(), Protocol::Pages);
     let end = stop.clone().cancelled_owned();
     let ready = readiness.clone();
     tasks.spawn("http", async move { Ok(http::serve(listener, exposition, ready, end).await?) });
-    serve_grpc(&mut tasks, &config, socket, Service::new(snapshots, source, tally, stop.clone())).await?;
-    tasks.spawn("signals", signals(args, targets, events, stop));
+    serve_grpc(
+        &mut tasks,
+        &config,
+        socket,
+        Guards { identity, gate },
+        Service::new(snapshots, source, tally, stop.clone()).with_policy(policy, listeners),
+    )
+    .await?;
+    tasks.spawn("signals", signals(args, targets, control.clone(), given, stop));
     let result = tasks.run().await;
+    // Last of all: until here packets went out.
+    if let Some(control) = control {
+        control.part();
+    }
     tracing::info!("stopped; programs and counts stay in the kernel until `weir-agent detach`");
     result
+}
+
+/// Where virtual addresses come from.
+struct Incoming {
+    /// Flags and file.
+    given: watch::Receiver<Vec<Vip>>,
+    /// For the folder and the published views.
+    told: mpsc::Sender<News>,
+    /// What these and the cluster tell.
+    news: mpsc::Receiver<News>,
+}
+
+/// The tasks that gather, probe and judge virtual addresses.
+fn follow_vips(
+    tasks: &mut Tasks,
+    config: &Config,
+    parts: vips::Parts,
+    askers: probe::vip::Askers,
+    Incoming { given, told, news }: Incoming,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    events: mpsc::Sender<Vec<Event>>,
+) {
+    let (questions, wanted) = watch::channel(Default::default());
+    let (told_answers, answers) = watch::channel(Default::default());
+    let (source, views) = (config.manifests.clone(), config.router_views.clone());
+    let stop = tasks.stop();
+    let cancel = stop.clone();
+    tasks.spawn("cluster", async move {
+        cluster::watch(source, views, told, cancel).await;
+        Ok(())
+    });
+    let cancel = stop.clone();
+    tasks.spawn("vip-probe", async move {
+        probe::vip::run(askers, Default::default(), wanted, told_answers, cancel).await;
+        Ok(())
+    });
+    let channels = vips::Channels { given, news, snapshots, questions, answers, events };
+    tasks.spawn("vips", vips::run(parts, channels, stop));
+}
+
+/// What stands before the gRPC interface over TCP.
+struct Guards {
+    identity: Option<Arc<Identity>>,
+    gate: Option<Arc<Gate>>,
+}
+
+fn say_who_may_call(config: &Config, encrypted: bool, tokens: bool) {
+    let certified = config.tls.clients == Some(Clients::Certified);
+    if !certified && !tokens {
+        tracing::warn!("weirctl over TCP has no authentication: who reaches it sees all flows");
+    }
+    if tokens && !encrypted {
+        tracing::warn!("tokens travel in clear: give --tls-dir");
+    }
 }
 
 async fn serve_grpc(
     tasks: &mut Tasks,
     config: &Config,
     socket: grpc::UnixSocket,
+    guards: Guards,
     service: Service,
 ) -> anyhow::Result<()> {
     if let Some(address) = config.grpc {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {address} for weirctl; give another --grpc"))?;
+        let Guards { identity, gate } = guards;
+        say_who_may_call(config, identity.is_some(), gate.is_some());
+        let listener = Listener::new(listener, identity, Protocol::Calls);
         let service = service.clone();
-        tasks.spawn("grpc-tcp", async move { Ok(grpc::serve_tcp(listener, service).await?) });
+        tasks.spawn("grpc-tcp", async move { Ok(grpc::serve_tcp(listener, service, gate).await?) });
     }
     tasks.spawn("grpc", async move { Ok(grpc::serve_unix(socket, service).await?) });
     Ok(())
 }
 
 /// Takes events in and publishes a snapshot a batch. Ready with the first dump of links.
-async fn own(
-    mut state: State,
-    mut inbox: mpsc::Receiver<Vec<Event>>,
-    guard: weir_agent::export::readiness::Guard,
-) -> anyhow::Result<()> {
+async fn own(mut state: State, mut inbox: mpsc::Receiver<Vec<Event>>, guard: Guard) -> anyhow::Result<()> {
     let mut guard = Some(guard);
     while let Some(events) = inbox.recv().await {
         if events.iter().any(|event| matches!(event, Event::Links(_))) {
@@ -159,9 +338,10 @@ fn one_by_one(tasks: &mut Tasks, events: mpsc::Sender<Vec<Event>>) -> mpsc::Send
 /// SIGTERM and SIGINT end the agent; SIGHUP makes it read its configuration again.
 async fn signals(
     args: RunArgs,
-    targets: Targets,
-    events: mpsc::Sender<Vec<Event>>,
-    stop: tokio_util::sync::CancellationToken,
+    targets: Arc<Targets>,
+    bfd: Option<bfd::Control>,
+    given: watch::Sender<Vec<Vip>>,
+    stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -171,8 +351,8 @@ async fn signals(
             () = stop.cancelled() => return Ok(()),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => match reload(&args, &targets) {
-                Ok(event) => events.send(vec![event]).await?,
+            _ = hangup.recv() => match reload(&args, &targets, bfd.as_ref()) {
+                Ok(vips) => _ = given.send_replace(vips),
                 Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),
             },
         }
@@ -181,30 +361,82 @@ async fn signals(
     Ok(())
 }
 
-fn reload(args: &RunArgs, targets: &Targets) -> anyhow::Result<Event> {
+fn reload(args: &RunArgs, targets: &Targets, bfd: Option<&bfd::Control>) -> anyhow::Result<Vec<Vip>> {
     let config = Config::new(args)?;
+    match bfd {
+        Some(control) => {
+            refuse_lost_echoes(&config.bfd)?;
+            control.configure(config.bfd.clone());
+        }
+        None if !config.bfd.peers.is_empty() => {
+            tracing::error!(
+                "BFD was off when the agent started; restart it to have the sessions that are configured now"
+            );
+        }
+        None => {}
+    }
     targets.sort_into(&config.classes)?;
-    targets.aim_at_vips(&config.vips)?;
     tracing::info!(vips = config.vips.len(), classes = config.classes.len(), "configuration read again");
-    Ok(Event::Vips(config.vips))
+    Ok(config.vips)
 }
 
-fn load(config: &Config, btf: Option<&Btf>) -> anyhow::Result<(Datapath, Targets)> {
-    let pins = Pins::hold(&config.pin_dir)?;
-    let mut datapath = Datapath::load(pins, Options { flows: config.flows }, btf)?;
+/// Starts BFD where it is asked for. Its thread gives up all rights; it goes on where an agent before it stopped.
+fn start_bfd(config: &Config, pins: &Pins) -> anyhow::Result<Option<(bfd::Control, bfd::News)>> {
+    if config.bfd.peers.is_empty() {
+        return Ok(None);
+    }
+    refuse_lost_echoes(&config.bfd)?;
+    let kept = pins.memory(bfd::SIZE).inspect_err(|error| {
+        tracing::warn!(
+            "BFD sessions do not outlive the agent: no memory in {}: {error}",
+            config.pin_dir.display()
+        );
+    });
+    let means = bfd::Means {
+        kept: kept.ok(),
+        give_up: || capability::keep_none().map_err(|error| error.to_string()),
+        owner: owner::of_udp_port,
+    };
+    bfd::start(config.bfd.clone(), means)
+        .map(Some)
+        .context("cannot start BFD; start the agent without --bfd-peer")
+}
+
+/// IPv4 echoes are addressed to their sender: where the kernel does not forward, a peer that was promised them back would end its
+/// session (RFC 5881, 4).
+fn refuse_lost_echoes(settings: &Settings) -> anyhow::Result<()> {
+    let echo = settings.peers.iter().find(|peer| peer.echo.is_some() && peer.address.is_ipv4());
+    match echo {
+        Some(peer) if !host::forwards_ipv4() => bail!(
+            "BFD peer {} has echo=, but net.ipv4.ip_forward is 0 and its echoes would be lost; set it to 1, or leave echo= out",
+            peer.address
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn load(config: &Config, pins: Pins, types: Option<&DropTypes>) -> anyhow::Result<(Datapath, Targets)> {
+    let mut datapath = Datapath::load(pins, Options { flows: config.flows }, types)?;
     if config.program_stats {
         datapath.enable_stats().context("--program-stats needs CAP_SYS_ADMIN at the start")?;
     }
     let targets = Targets::open(&datapath)?;
     targets.sort_into(&config.classes)?;
-    targets.aim_at_vips(&config.vips)?;
+    // Addresses of Services from the start on, or their counts would not outlive a restart.
+    let objects = config.manifests.as_deref().map(cluster::folder);
+    let remembered = match awaits_cluster(config) {
+        true => targets.vips()?,
+        false => Vec::new(),
+    };
+    targets.aim_at_vips(&vips::known(&config.vips, objects.as_ref(), &remembered))?;
+    targets.tap(&config.bgp_ports)?;
     let cgroup = config.cgroup.clone().or_else(capability::cgroup2);
     let tcp =
         cgroup.context("no cgroup (version 2) is mounted").and_then(|path| Ok(datapath.attach_tcp(&path)?));
     if let Err(error) = tcp {
         tracing::warn!("the health of TCP sockets is not measured: {error:#}");
     }
-    if btf.is_some()
+    if types.is_some()
         && let Err(error) = datapath.attach_drops()
     {
         tracing::warn!("kernel drops are not counted: {:#}", anyhow::Error::from(error));
@@ -212,10 +444,44 @@ fn load(config: &Config, btf: Option<&Btf>) -> anyhow::Result<(Datapath, Targets
     for path in datapath.pins().remove_other_layouts()? {
         tracing::warn!(path = %path.display(), "counts of another version's layout are gone: all start at zero");
     }
-    if config.kube == Kube::Auto {
-        tracing::debug!("this version has no cluster source yet");
-    }
     Ok((datapath, targets))
+}
+
+/// Whether the addresses of Services come from a cluster that has not been asked yet.
+fn awaits_cluster(config: &Config) -> bool {
+    config.cluster.is_some() && config.manifests.is_none()
+}
+
+/// Enforcement, and the numbers of the traffic classes that policies name.
+type Enforcing = (Arc<Enforcer>, BTreeMap<String, u8>);
+
+/// Enforcement, where there are policies: the last confirmed ones are in force when this returns.
+fn enforcer(
+    config: &Config,
+    datapath: &mut Datapath,
+    targets: &Targets,
+    now: &Snapshot,
+) -> anyhow::Result<Option<Enforcing>> {
+    let Some(path) = config.policy.clone() else { return Ok(None) };
+    let classes = targets.class_numbers()?;
+    let settings = enforce::Settings {
+        path,
+        deadline: std::time::Duration::from_secs(config.policy_deadline),
+        state_dir: config.state_dir.clone(),
+        checks: config.policy_checks.clone(),
+        classes: config.classes.clone(),
+        resolvers: enforce::resolvers(std::path::Path::new("/etc/resolv.conf")),
+    };
+    let cluster = config.manifests.as_deref().map(|path| Arc::new(cluster::folder(path)));
+    // Those that the datapath was told just before.
+    let vips = targets.vips()?;
+    let cluster = cluster.filter(|cluster| cluster.is_read());
+    let world =
+        enforce::world(&Snapshot { vips, node: config.node.clone(), cluster, ..now.clone() }, &classes);
+    let guard = datapath::Guard::open(datapath).context("--policy cannot be followed on this node")?;
+    let enforcer =
+        Enforcer::start(guard, settings, world).context("cannot put the confirmed policies into force")?;
+    Ok(Some((Arc::new(enforcer), classes)))
 }
 
 /// What there is before anything is followed: enough to tell which interfaces to measure.
@@ -257,11 +523,16 @@ fn log_to_stderr() {
 /// The agent's instruments, read when somebody asks.
 struct Instruments {
     reader: Reader,
+    policy: Option<Arc<dyn Enforcement>>,
 }
 
 impl Source for Instruments {
     fn measure(&self) -> Result<Measurement, SourceError> {
         self.reader.measure().map_err(failed("the datapath's counters"))
+    }
+
+    fn vips(&self) -> Result<Vec<VipCounters>, SourceError> {
+        self.reader.vips().map_err(failed("the counters of virtual addresses"))
     }
 
     fn flows(&self) -> Result<Vec<Flow>, SourceError> {
@@ -272,6 +543,10 @@ impl Source for Instruments {
         let links = netlink::counters().map_err(failed("the links' counters"))?;
         let host = host::counters().map_err(failed("the kernel's counters"))?;
         Ok(HostCounters { links, ..host })
+    }
+
+    fn policy(&self) -> Option<Result<PolicyStatus, SourceError>> {
+        Some(self.policy.as_ref()?.status().map_err(failed("the rules' counters")))
     }
 }
 

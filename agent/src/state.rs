@@ -9,13 +9,17 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::model::address::{Direction, IfIndex};
+use crate::model::bfd::Bfd;
+use crate::model::bgp;
 use crate::model::capability::Report;
+use crate::model::cluster::{Cluster, Sources};
 use crate::model::interface::Hook;
 use crate::model::link::Link;
 use crate::model::neighbour::Neighbour;
 use crate::model::probe::GatewayProbe;
 use crate::model::route::Route;
-use crate::model::vip::Vip;
+use crate::model::vip::{self, Vip};
+use crate::model::workload::Workloads;
 
 /// Something that an edge has seen.
 #[derive(Clone, Debug)]
@@ -42,8 +46,22 @@ pub enum Event {
     Gateway(GatewayProbe),
     /// A gateway is no longer probed.
     GatewayGone(IfIndex, IpAddr),
+    /// What is known of BFD.
+    Bfd(Box<Bfd>),
     /// The virtual addresses wanted on this node.
     Vips(Vec<Vip>),
+    /// BGP as the wire shows it.
+    Bgp(Arc<bgp::View>),
+    /// What the node's speaker says of its own sessions.
+    BgpReported(Arc<bgp::Reported>),
+    /// What the cluster declares.
+    Cluster(Arc<Cluster>),
+    /// The truth table of virtual addresses.
+    VipTable(Arc<vip::Table>),
+    /// The workloads of this node, by address.
+    Workloads(Arc<Workloads>),
+    /// How the cluster source does.
+    Sources(Arc<Sources>),
     /// What works on this node.
     Capabilities(Report),
     /// Events of a kind may have been missed; the edge reads everything again.
@@ -75,6 +93,21 @@ pub struct Snapshot {
     pub gateways: BTreeMap<(IfIndex, IpAddr), GatewayProbe>,
     /// The virtual addresses wanted on this node.
     pub vips: Vec<Vip>,
+    /// BGP as the wire shows it.
+    pub bgp: Arc<bgp::View>,
+    /// What the node's speaker says of its own sessions.
+    pub bgp_reported: Arc<bgp::Reported>,
+    /// What is known of BFD.
+    pub bfd: Bfd,
+    /// The truth table of virtual addresses.
+    pub vip_table: Arc<vip::Table>,
+    /// What the cluster declares, where one is known.
+    #[serde(skip)]
+    pub cluster: Option<Arc<Cluster>>,
+    /// The workloads of this node, by address.
+    pub workloads: Arc<Workloads>,
+    /// How the cluster source does.
+    pub sources: Arc<Sources>,
     /// What works on this node.
     pub capabilities: Report,
     /// How often an edge may have missed events and read everything again, by kind.
@@ -129,7 +162,14 @@ impl Snapshot {
             Event::GatewayGone(index, gateway) => {
                 self.gateways.remove(&(index, gateway));
             }
+            Event::Bfd(bfd) => self.bfd = *bfd,
             Event::Vips(vips) => self.vips = vips,
+            Event::Bgp(view) => self.bgp = view,
+            Event::BgpReported(reported) => self.bgp_reported = reported,
+            Event::Cluster(cluster) => self.cluster = Some(cluster),
+            Event::VipTable(table) => self.vip_table = table,
+            Event::Workloads(workloads) => self.workloads = workloads,
+            Event::Sources(sources) => self.sources = sources,
             Event::Capabilities(report) => self.capabilities = report,
             Event::Missed { what } => *self.missed.entry(what).or_default() += 1,
             Event::Unobserved(time) => self.unobserved += time,

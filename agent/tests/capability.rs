@@ -140,7 +140,7 @@ fn an_unprivileged_process_gets_a_whole_report() {
     }
     let Some(report) = child(TEST, "child_examines", &nobody) else { return };
     assert_eq!(report["held"], serde_json::json!([]));
-    assert_eq!(report["features"].as_array().unwrap().len(), 17);
+    assert_eq!(report["features"].as_array().unwrap().len(), 19);
     assert_eq!(state(&report, "netlink"), ("works", ""));
     for (feature, needs) in [("packet-programs", "CAP_BPF"), ("arp-probes", "CAP_NET_RAW")] {
         let (word, reason) = state(&report, feature);
@@ -160,7 +160,7 @@ fn a_process_with_all_capabilities_can_tell_what_fewer_would_do() {
     assert_eq!(state("packet-programs"), &FeatureState::Works);
     assert_eq!(state("arp-probes"), &FeatureState::Works);
     assert!(state("foreign-programs").reason().unwrap().contains("needs CAP_SYS_ADMIN"));
-    assert_eq!(report.held, ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON", "CAP_NET_RAW"]);
+    assert_eq!(report.held, ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON", "CAP_NET_RAW", "CAP_SYS_NICE"]);
     assert_eq!(caps::read(None, caps::CapSet::Effective).unwrap(), before);
 }
 

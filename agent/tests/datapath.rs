@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::programs::{TestRun, TestRunOptions};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use weir_agent::datapath::{Btf, Datapath, Hooks, Options, PinError, Pins, Reader, Targets, TcMode};
+use weir_agent::datapath::{Datapath, DropTypes, Hooks, Options, PinError, Pins, Reader, Targets, TcMode};
 use weir_agent::model::address::{Direction, IfIndex};
 use weir_agent::model::class::Class;
 use weir_agent::model::interface::InterfaceCounters;
+use weir_agent::model::link::{Link, LinkCounters, LinkKind, OperState};
 use weir_agent::model::vip::Vip;
 
 /// The loopback interface: crafted packets come through it.
@@ -52,16 +53,16 @@ fn load(root: &Path) -> Loaded {
 }
 
 fn load_with(root: &Path, options: Options) -> Loaded {
-    let btf = Btf::running().unwrap();
+    let types = DropTypes::running().unwrap();
     let pins = Pins::hold(&root.join("weir")).unwrap();
     let datapath =
-        Datapath::load(pins, options, Some(&btf)).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        Datapath::load(pins, options, Some(&types)).unwrap_or_else(|error| panic!("{}", chain(&error)));
     let targets = Targets::open(&datapath).unwrap();
     let hooks = Hooks::open(&datapath, TcMode::Tcx).unwrap();
     // Gives the hook its rows; real packets of the loopback interface must not come in between.
     let loopback = IfIndex::try_from(LOOPBACK).unwrap();
     hooks.announce(loopback, "lo").unwrap();
-    let reader = Reader::open(&datapath, Some(&btf)).unwrap();
+    let reader = Reader::open(&datapath, Some(types)).unwrap();
     Loaded { datapath, reader, targets }
 }
 
@@ -405,4 +406,89 @@ fn without_tcx_legacy_filters_count_outlive_the_agent_and_go() {
         send_to_oneself(3);
         assert_eq!(second.interface(Direction::Ingress).packets, 22);
     });
+}
+
+fn vlan_link(index: u32, vlan: u16, parent: u32) -> Link {
+    Link {
+        index: IfIndex::try_from(index).unwrap(),
+        name: format!("eth{parent}.{vlan}"),
+        kind: LinkKind::Vlan(vlan),
+        state: OperState::Up,
+        admin_up: true,
+        carrier: true,
+        mac: None,
+        mtu: 1500,
+        speed: None,
+        master: None,
+        parent: Some(IfIndex::try_from(parent).unwrap()),
+        queue_length: 1000,
+        counters: LinkCounters::default(),
+        flaps: 0,
+        changed: None,
+    }
+}
+
+#[test]
+fn a_packet_of_a_measured_sub_interface_is_in_the_ledger_once() {
+    let Some(fs) = bpffs("a_packet_of_a_measured_sub_interface_is_in_the_ledger_once") else { return };
+    let mut loaded = load(&fs.0);
+    let hooks = Hooks::open(&loaded.datapath, TcMode::Tcx).unwrap();
+    loaded.targets.aim_at_vips(&[Vip("10.10.50.10".parse().unwrap())]).unwrap();
+    let tagged = |vlan| Packet::v4(Some(vlan), 17, [10, 10, 50, 10], 0, &udp(53));
+    let ledger = |loaded: &Loaded| {
+        let measured = loaded.reader.measure().unwrap();
+        let vips = measured.vips.iter().map(|row| (row.vlan, row.packets)).collect::<Vec<_>>();
+        let classes = measured.classes.iter().map(|class| class.packets).sum::<u64>();
+        let flows = loaded.reader.flows().unwrap();
+        let flows = flows.iter().map(|flow| (flow.vlan, flow.packets)).collect::<Vec<_>>();
+        (vips, classes, flows, measured.interfaces[0].packets)
+    };
+    // The sub-interface of VLAN 40 is measured: its own hook sorts the packets, this one counts them and no more.
+    hooks.tell_measured([vlan_link(2, 40, LOOPBACK)].iter()).unwrap();
+    loaded.send(Direction::Ingress, &tagged(40), 3);
+    assert_eq!(ledger(&loaded), (vec![], 0, vec![], 3));
+    loaded.send(Direction::Ingress, &tagged(41), 5);
+    assert_eq!(ledger(&loaded), (vec![(Some(41), 5)], 5, vec![(Some(41), 5)], 8), "another VLAN");
+    // It is gone: from now on this hook sorts them, in the middle of a flow.
+    hooks.tell_measured(std::iter::empty()).unwrap();
+    loaded.send(Direction::Ingress, &tagged(40), 7);
+    let (vips, classes, flows, packets) = ledger(&loaded);
+    assert_eq!((vips, classes, packets), (vec![(Some(40), 7), (Some(41), 5)], 12, 15));
+    assert_eq!(flows.len(), 2);
+}
+
+#[test]
+fn what_a_sub_interface_untagged_keeps_its_vlan() {
+    let Some(fs) = bpffs("what_a_sub_interface_untagged_keeps_its_vlan") else { return };
+    let mut loaded = load(&fs.0);
+    let hooks = Hooks::open(&loaded.datapath, TcMode::Tcx).unwrap();
+    loaded.targets.aim_at_vips(&[Vip("10.10.50.10".parse().unwrap())]).unwrap();
+    hooks.tell_measured([vlan_link(LOOPBACK, 40, 7)].iter()).unwrap();
+    loaded.send(Direction::Ingress, &Packet::v4(None, 17, [10, 10, 50, 10], 0, &udp(53)), 4);
+    assert_eq!(loaded.reader.measure().unwrap().vips[0].vlan, Some(40));
+    assert_eq!(loaded.reader.flows().unwrap()[0].vlan, Some(40));
+}
+
+#[test]
+fn a_full_ledger_is_counted_and_loses_no_packet() {
+    let Some(fs) = bpffs("a_full_ledger_is_counted_and_loses_no_packet") else { return };
+    let mut loaded = load(&fs.0);
+    // All at once, and more rows than the ledger has.
+    let (addresses, ports) = (72u8, 60u16);
+    let all = u64::from(addresses) * u64::from(ports);
+    assert!(all > u64::from(weir_ebpf::ROWS));
+    let vips: Vec<_> =
+        (0..addresses).map(|last| Vip(std::net::Ipv4Addr::new(10, 10, 50, last).into())).collect();
+    loaded.targets.aim_at_vips(&vips).unwrap();
+    for last in 0..addresses {
+        for port in 1..=ports {
+            loaded.send(Direction::Ingress, &Packet::v4(None, 6, [10, 10, 50, last], 0, &tcp(port, 0x02)), 1);
+        }
+    }
+    let measured = loaded.reader.measure().unwrap();
+    let in_ledger: u64 = measured.vips.iter().map(|row| row.packets).sum();
+    assert!(measured.shortfall.ledger_overflow > 0 && in_ledger < all, "{:?}", measured.shortfall);
+    assert_eq!(loaded.interface(Direction::Ingress).packets, all, "they are in the hook's base row");
+    let rows = measured.maps.iter().find(|map| map.map == "row_numbers").unwrap();
+    assert!(rows.entries < u64::from(weir_ebpf::ROWS) && rows.entries > 4000, "{rows:?}");
 }

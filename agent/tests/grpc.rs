@@ -16,6 +16,7 @@ use weir_agent::export::proto::weir_server::Weir;
 use weir_agent::export::proto::{
     DropsRequest, FlowFilter, FlowsRequest, LinksRequest, StatusRequest, TopRequest,
 };
+use weir_agent::model::link::LinkCounters;
 
 mod fixture;
 #[path = "fixture/serve.rs"]
@@ -159,6 +160,25 @@ async fn following_shows_what_moved() {
 }
 
 #[tokio::test]
+async fn losses_count_from_the_first_reading() {
+    let served = Served::start();
+    let missed = |number| LinkCounters { rx_missed: number, ..LinkCounters::default() };
+    for (number, losses) in [(7, vec![]), (13, vec![("eth0", "nic", "rx_missed", 6)])] {
+        served.bench.change(|readings| {
+            readings.host.as_mut().unwrap().links.insert(fixture::index(2), missed(number));
+        });
+        let once = DropsRequest { follow: false, interval_ms: 0 };
+        let mut answers = client(&served.socket).await.drops(once).await.unwrap().into_inner();
+        let told = answers.message().await.unwrap().unwrap().losses;
+        let told: Vec<_> = told
+            .iter()
+            .map(|l| (l.interface.as_str(), l.layer.as_str(), l.reason.as_str(), l.packets))
+            .collect();
+        assert_eq!(told, losses);
+    }
+}
+
+#[tokio::test]
 async fn drops_grow() {
     let served = Served::start();
     let request = DropsRequest { follow: true, interval_ms: 100 };
@@ -182,6 +202,32 @@ async fn drops_grow() {
         }
     };
     assert_eq!((grown.len(), grown[0].packets, grown[0].new_packets), (1, 20, 9));
+}
+
+#[tokio::test]
+async fn a_look_that_fails_does_not_end_the_following() {
+    let served = Served::start();
+    let request = DropsRequest { follow: true, interval_ms: 100 };
+    let mut answers = client(&served.socket).await.drops(request).await.unwrap().into_inner();
+    answers.message().await.unwrap().unwrap();
+    let mut measured = None;
+    served.bench.change(|readings| measured = readings.measurement.take());
+    let problem = loop {
+        if let Some(problem) = answers.message().await.unwrap().unwrap().problems.pop() {
+            break problem;
+        }
+    };
+    assert_eq!(problem.text, "cannot read map INTERFACES: it is gone");
+    let mut measured = measured.unwrap();
+    measured.drops[0].packets += 9;
+    served.bench.change(|readings| readings.measurement = Some(measured.clone()));
+    loop {
+        let answer = answers.message().await.unwrap().unwrap();
+        if let Some(drop) = answer.drops.first() {
+            assert_eq!(drop.new_packets, 9);
+            break;
+        }
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 use weir_agent::export::http;
 use weir_agent::export::metrics::Exposition;
 use weir_agent::export::readiness::Readiness;
+use weir_tls::{Listener, Protocol};
 
 mod fixture;
 
@@ -20,7 +21,11 @@ async fn start(readiness: Readiness) -> (std::net::SocketAddr, oneshot::Sender<(
     let (stop, stopped) = oneshot::channel();
     tokio::spawn(async move {
         let _keep = keep;
-        http::serve(listener, exposition, readiness, async { drop(stopped.await) }).await.unwrap();
+        http::serve(Listener::new(listener, None, Protocol::Pages), exposition, readiness, async {
+            drop(stopped.await)
+        })
+        .await
+        .unwrap();
     });
     (address, stop)
 }

@@ -30,6 +30,7 @@ fn scrape() -> Scrape {
             interfaces: vec![LossLedger { interface: fixture::index(2), rows }],
             backlog_elsewhere: 2,
         }),
+        policy: Some(fixture::policy()),
         serving: Serving { scrapes: 1, ..Serving::default() },
     }
 }
@@ -91,7 +92,8 @@ fn a_strict_reader_takes_it_and_every_family_is_known() {
 
 fn full_serving() -> Serving {
     let (_, snapshot) = watch::channel(Arc::new(Snapshot::default()));
-    Exposition::new(snapshot, fixture::Bench::new(), Arc::default()).scrape().serving
+    let serving = Exposition::new(snapshot, fixture::Bench::new(), Arc::default()).scrape().serving;
+    Serving { tls: Some(Default::default()), access: Some(Default::default()), ..serving }
 }
 
 #[test]
@@ -129,8 +131,13 @@ fn series_end_with_their_object() {
     let gone = text_of(|_, snapshot| snapshot.apply(Event::LinkGone(fixture::index(2))));
     assert_eq!(mentions(&gone, r#"interface="eth0""#), 0);
     openmetrics::parse(&gone).unwrap();
-    let fewer =
-        text_of(|_, snapshot| snapshot.apply(Event::Vips(vec![Vip(fixture::address("10.10.50.10"))])));
+    let fewer = text_of(|_, snapshot| {
+        let left = fixture::address("10.10.50.10");
+        let mut table = weir_agent::model::vip::Table::clone(&snapshot.vip_table);
+        table.rows.retain(|row| row.vip == left);
+        snapshot.apply(Event::Vips(vec![Vip(left)]));
+        snapshot.apply(Event::VipTable(Arc::new(table)));
+    });
     assert_eq!(mentions(&fewer, "fd10:10:50::10"), 0);
     assert!(mentions(&fewer, r#"vip="10.10.50.10""#) > 0);
     let unhooked =

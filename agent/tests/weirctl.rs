@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use weir_agent::export::grpc;
+use weir_tls::{Listener, Protocol};
 
 mod fixture;
 #[path = "fixture/serve.rs"]
@@ -35,7 +36,7 @@ async fn shown(socket: &Path, arguments: &[&str]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn tables() {
     let served = Served::start();
-    for name in ["status", "flows", "drops", "links"] {
+    for name in ["status", "flows", "drops", "links", "bfd", "vips"] {
         let text = shown(&served.socket, &[name]).await;
         assert!(!text.contains('\x1b'), "no colours where there is no terminal");
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
@@ -44,9 +45,53 @@ async fn tables() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bgp_tells_what_a_table_has_no_room_for() {
+    let served = Served::start();
+    let text = shown(&served.socket, &["bgp"]).await;
+    for part in [
+        "10.10.30.1  64512  64513  established",
+        "by the peer: cease: administrative shutdown, saying \"drained\"",
+        "10.10.30.2: connections are tried with the MD5 option and never answered",
+        "10.10.30.1: advertised: the wire shows 1 ipv4, Cilium reports 2 ipv4",
+        "1 segments (4.10k octets) of BGP's ports did not reach the agent",
+    ] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    let routes = shown(&served.socket, &["bgp", "--routes", "--peer", "10.10.30.1"]).await;
+    assert!(routes.contains("10.10.50.10/32") && routes.contains("65535:0"), "{routes}");
+    assert!(!routes.contains("10.10.30.2"));
+    let wrong = output(&served.socket, &["bgp", "--peer", "gateway"]).await;
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("gateway is no address of a peer"));
+}
+
+#[tokio::test]
+async fn ways_of_virtual_addresses() {
+    let served = Served::start();
+    for (name, vip) in [
+        ("explain-without-endpoint", "10.10.50.10"),
+        ("explain-loop", "10.10.50.11"),
+        ("explain-by-nobody", "10.10.51.7"),
+        ("explain-unknown", "10.9.9.9"),
+    ] {
+        let text = shown(&served.socket, &["explain", vip]).await;
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+        insta::assert_snapshot!(name, text);
+    }
+    let text = shown(&served.socket, &["explain", "10.10.51.7", "-o", "json"]).await;
+    let value: Value = serde_json::from_str(&text).unwrap();
+    let at = value["breaks_at"].as_u64().unwrap();
+    assert_eq!(value["steps"][at as usize]["verdict"], "broken");
+    let text = shown(&served.socket, &["vips", "--state", "routing-loop", "-o", "json"]).await;
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["vips"].as_array().unwrap().len(), 1);
+    assert_eq!(value["vips"][0]["address"], "10.10.50.11");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn json_is_one_line_a_message() {
     let served = Served::start();
-    for name in ["status", "flows", "drops", "links"] {
+    for name in ["status", "flows", "drops", "links", "bgp", "bfd", "vips"] {
         let text = shown(&served.socket, &[name, "-o", "json"]).await;
         assert_eq!(text.lines().count(), 1);
         let value: Value = serde_json::from_str(&text).unwrap();
@@ -108,7 +153,8 @@ async fn tcp_when_asked() {
     let served = Served::start();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let serving = tokio::spawn(grpc::serve_tcp(listener, served.service.clone()));
+    let listener = Listener::new(listener, None, Protocol::Calls);
+    let serving = tokio::spawn(grpc::serve_tcp(listener, served.service.clone(), None));
     let text = shown(Path::new("/nonexistent"), &["--address", &address, "links"]).await;
     assert!(text.contains("eth0.50"));
     served.shutdown.cancel();
@@ -133,6 +179,16 @@ async fn errors_name_the_way_out_and_have_their_codes() {
         says.trim(),
         "weirctl: the agent answered: filter interface is eth9; no such interface on this node; see weirctl links"
     );
+
+    for (arguments, way_out) in [
+        (["vips", "--state=dead"], "state is dead; it is one of ok, advertised-by-nobody"),
+        (["explain", "shop"], "address is \"shop\"; write one such as 10.10.50.10"),
+    ] {
+        let refused = output(&served.socket, &arguments).await;
+        let says = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(says.contains(way_out), "{says}");
+    }
 
     let usage = output(&served.socket, &["top", "--interval", "5ms"]).await;
     assert_eq!(usage.status.code(), Some(2));

@@ -75,6 +75,40 @@ pub(super) fn netlink() -> Trial {
         .map_err(|error| off(format!("cannot open a route socket ({error}); allow AF_NETLINK")))
 }
 
+/// Whether nobody else has the port of BFD. The agent itself, where it runs with BFD, is named like any other.
+pub(super) fn bfd_port() -> Trial {
+    use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+    let port = crate::model::bfd::PORT;
+    let taken =
+        |bound: io::Result<UdpSocket>| bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+    if taken(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))
+        || taken(UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)))
+    {
+        let owner = crate::owner::of_udp_port(port).unwrap_or_else(|| "another program".to_owned());
+        if owner.ends_with(&format!("(process {})", std::process::id())) {
+            return Ok(Some("this agent has it".to_owned()));
+        }
+        return Err(degraded(format!(
+            "{owner} has UDP port {port}: an agent that starts now with --bfd-peer stands down and only watches; end the BFD of \
+             {owner} if the agent's is wanted"
+        )));
+    }
+    Ok(None)
+}
+
+/// Whether a thread may have real-time priority. Nothing is changed.
+pub(super) fn try_real_time() -> io::Result<()> {
+    use nix::libc;
+    let set = |policy, priority| {
+        let parameters = libc::sched_param { sched_priority: priority };
+        // SAFETY: the parameters live through the call; 0 is the calling thread.
+        let set = unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
+        if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    };
+    set(libc::SCHED_FIFO, 1)?;
+    set(libc::SCHED_OTHER, 0)
+}
+
 /// Whether the kernel's counters can be read.
 pub(super) fn counters() -> Trial {
     const FILES: [&str; 5] =

@@ -18,8 +18,8 @@ pub struct Kept {
 /// Privileges could not be given up.
 #[derive(Debug, Error)]
 pub enum KeepError {
-    /// Capabilities belong to threads: all but this one would keep theirs.
-    #[error("privileges must be given up before other threads start, but {0} threads run")]
+    /// Capabilities belong to threads: others would keep theirs.
+    #[error("privileges must be given up before other threads start, but {0} others hold some")]
     Threads(usize),
     /// The kernel refused a step.
     #[error("cannot give up privileges: {step}")]
@@ -36,14 +36,15 @@ pub enum KeepError {
 }
 
 /// Keeps of the permitted capabilities only `wanted`, makes them effective, and gives up all others: effective, permitted,
-/// inheritable, ambient and bounding. Sets `no_new_privs`. Call it before any other thread starts; threads inherit the result.
+/// inheritable, ambient and bounding. Sets `no_new_privs`. Call it before any other thread starts, but for those that have given
+/// up all of theirs ([`keep_none`]); threads inherit the result.
 ///
 /// # Errors
-/// When other threads run already or the kernel refuses; then the process should not go on as if it had none.
+/// When other threads hold capabilities or the kernel refuses; then the process should not go on as if it had none.
 pub fn keep(wanted: &[Capability]) -> Result<Kept, KeepError> {
-    let threads = std::fs::read_dir("/proc/self/task").map_err(refused("counting threads"))?.count();
-    if threads != 1 {
-        return Err(KeepError::Threads(threads));
+    match others_that_hold_any().map_err(refused("looking at threads"))? {
+        0 => {}
+        threads => return Err(KeepError::Threads(threads)),
     }
     let permitted = caps::read(None, CapSet::Permitted).map_err(refused("reading the permitted set"))?;
     let (held, missing): (Vec<_>, Vec<_>) = wanted.iter().copied().partition(|one| permitted.contains(one));
@@ -59,6 +60,32 @@ pub fn keep(wanted: &[Capability]) -> Result<Kept, KeepError> {
         Some(remains) => Err(KeepError::Remains(*remains)),
         None => Ok(Kept { held, missing, bounded }),
     }
+}
+
+/// Gives up all capabilities of the calling thread alone, for good.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn keep_none() -> Result<(), KeepError> {
+    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+        caps::clear(None, set).map_err(refused("clearing a thread's sets"))?;
+    }
+    nix::sys::prctl::set_no_new_privs().map_err(refused("setting no_new_privs"))
+}
+
+fn others_that_hold_any() -> std::io::Result<usize> {
+    let own = std::fs::read_link("/proc/thread-self")?;
+    let mut others = 0;
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let task = task?;
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let permitted = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+        let none = permitted.is_none_or(|set| set.trim().bytes().all(|digit| digit == b'0'));
+        if own.file_name() != Some(&task.file_name()) && !none {
+            others += 1;
+        }
+    }
+    Ok(others)
 }
 
 fn bound(kept: &CapsHashSet, permitted: &CapsHashSet) -> Result<bool, KeepError> {

@@ -14,7 +14,7 @@ use std::path::Path;
 use caps::CapSet;
 pub use caps::Capability;
 pub use host::cgroup2;
-pub use keep::{KeepError, Kept, keep};
+pub use keep::{KeepError, Kept, keep, keep_none};
 pub use print::{Colours, json, table};
 
 use socket2::Domain;
@@ -24,18 +24,26 @@ use crate::model::capability::{Feature, FeatureState, Report, refusal};
 /// The capabilities for all that the agent does with BPF.
 pub const NEEDED: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
 
-/// All that Weir can use: [`NEEDED`]; raw sockets for the probes (until they are open); names of foreign programs.
-pub const USEFUL: [Capability; 5] = [
+/// All that Weir can use: [`NEEDED`]; raw sockets for the probes (until they are open); names of foreign programs; real-time
+/// priority for BFD (until its thread has it).
+pub const USEFUL: [Capability; 6] = [
     Capability::CAP_BPF,
     Capability::CAP_NET_ADMIN,
     Capability::CAP_PERFMON,
     Capability::CAP_NET_RAW,
     Capability::CAP_SYS_ADMIN,
+    Capability::CAP_SYS_NICE,
 ];
 
-/// What `weir-agent run` starts with: [`NEEDED`], and raw sockets until the prober's are open.
-pub const STARTING: [Capability; 4] =
-    [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON, Capability::CAP_NET_RAW];
+/// What `weir-agent run` starts with: [`NEEDED`], raw sockets until the prober's are open, and real-time priority until BFD's
+/// thread has it.
+pub const STARTING: [Capability; 5] = [
+    Capability::CAP_BPF,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_PERFMON,
+    Capability::CAP_NET_RAW,
+    Capability::CAP_SYS_NICE,
+];
 
 /// [`examine`] with no more than the given capabilities in effect, so that the report of a process that holds all tells what
 /// will work once the rest is given up. They are back in effect afterwards.
@@ -78,6 +86,8 @@ pub fn examine(pin_dir: &Path) -> Report {
             host.socket(host::raw(Domain::IPV6), "ICMPv6"),
         ),
         feature("echo-probes", "latency and loss to gateways, path MTU", host.echo()),
+        feature("bfd-port", "BFD sessions of the agent (--bfd-peer)", host::bfd_port()),
+        feature("real-time", "BFD packets on time while CPUs are busy", real_time(&host)),
     ];
     Report { kernel: host::release(), lockdown: host::lockdown(), held: host.held, features }
 }
@@ -157,6 +167,13 @@ impl Host {
             "raw sockets (CAP_NET_RAW), because net.ipv4.ping_group_range leaves this process's group out";
         Ok(Some(why.to_owned()))
     }
+}
+
+fn real_time(host: &Host) -> Trial {
+    host::try_real_time().map(|()| None).map_err(|error| {
+        let reason = refusal(&error, &["CAP_SYS_NICE"], &host.held, "the kernel refuses");
+        degraded(format!("ordinary priority, so BFD wants 3x300 ms or more on a busy node: {reason}"))
+    })
 }
 
 fn packets(host: &Host) -> Trial {

@@ -2,14 +2,17 @@
 //!
 //! Exit codes: 0 done, 1 the agent refused or broke off, 2 wrong usage, 3 the agent cannot be reached.
 
+mod bfd;
+mod bgp;
 mod connect;
 mod number;
+mod policy;
 mod screen;
 mod table;
 mod view;
+mod vips;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,7 +22,8 @@ use thiserror::Error;
 use tonic::Streaming;
 
 use crate::export::proto::{
-    DropsRequest, FlowFilter, FlowsRequest, LinksRequest, StatusRequest, TopRequest, TopResponse,
+    BfdRequest, BgpRequest, DropsRequest, ExplainRequest, FlowFilter, FlowsRequest, LinksRequest,
+    StatusRequest, TopRequest, TopResponse, VipsRequest,
 };
 use connect::{Client, ConnectError};
 use screen::Screen;
@@ -31,12 +35,8 @@ pub const SOCKET: &str = "/run/weir/agent.sock";
 #[derive(Debug, Parser)]
 #[command(name = "weirctl", version, about)]
 pub struct Args {
-    /// The agent's Unix socket.
-    #[arg(long, global = true, env = "WEIR_SOCKET", default_value = SOCKET)]
-    socket: PathBuf,
-    /// The agent's TCP address instead of its socket, such as 127.0.0.1:9471.
-    #[arg(long, global = true, env = "WEIR_ADDRESS", value_name = "HOST:PORT")]
-    address: Option<String>,
+    #[command(flatten)]
+    way: connect::Way,
     /// How to print.
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -76,6 +76,9 @@ enum Command {
         /// Most flows of the first list.
         #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
+        /// Show the addresses of Pods on this node, not their workloads.
+        #[arg(short = 'n', long)]
+        addresses: bool,
         #[command(flatten)]
         follow: Follow,
     },
@@ -86,6 +89,33 @@ enum Command {
     },
     /// Network interfaces.
     Links,
+    /// Policies: rules and what they did, what others would do, and the set that waits to be confirmed.
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// BGP sessions as the wire shows them: state, prefixes, margin to the hold time, and why they were lost.
+    Bgp {
+        /// Only sessions with this peer.
+        #[arg(long, value_name = "ADDRESS")]
+        peer: Option<String>,
+        /// List the routes in force too.
+        #[arg(long)]
+        routes: bool,
+        #[command(flatten)]
+        follow: Follow,
+    },
+    /// Sessions of Bidirectional Forwarding Detection.
+    Bfd,
+    /// Virtual addresses: wanted, advertised, learned, answered, seen, and what disagrees.
+    Vips {
+        /// Only those with this state, such as black-holed, or ok.
+        #[arg(long)]
+        state: Option<String>,
+    },
+    /// The whole way of one virtual address, object by object and hop by hop, and where it breaks.
+    Explain {
+        /// Which address.
+        vip: String,
+    },
 }
 
 #[derive(clap::Args, Debug)]
@@ -107,8 +137,9 @@ struct Follow {
 #[derive(clap::Args, Debug)]
 struct FilterArgs {
     /// From or to this address, or an address in this prefix.
-    #[arg(long = "host", value_name = "ADDRESS")]
-    address: Option<String>,
+    // Not `address`: clap would take it for the agent's own, which is global.
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<String>,
     /// From or to this port.
     #[arg(long)]
     port: Option<u32>,
@@ -151,12 +182,26 @@ fn interval(text: &str) -> Result<Duration, String> {
 enum Failure {
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    #[error("the agent answered: {}", .0.message())]
-    Answer(#[from] tonic::Status),
+    #[error("the agent answered: {0}")]
+    Answer(String),
+    #[error("the connection to the agent broke: {0}")]
+    Broken(String),
     #[error("cannot print")]
     Print(#[from] io::Error),
+    #[error(transparent)]
+    Policies(#[from] crate::enforce::FolderError),
     #[error("cannot write JSON")]
     Json(#[from] serde_json::Error),
+}
+
+impl From<tonic::Status> for Failure {
+    fn from(status: tonic::Status) -> Self {
+        // Only what the transport made up has a cause.
+        match connect::causes(&status).last() {
+            Some(cause) => Self::Broken(cause.to_string()),
+            None => Self::Answer(status.message().to_owned()),
+        }
+    }
 }
 
 /// Does what was asked and tells how it went.
@@ -174,17 +219,15 @@ pub async fn main(args: Args) -> ExitCode {
         _ => {}
     }
     let mut text = format!("weirctl: {failure}");
-    let mut cause = std::error::Error::source(&failure);
-    while let Some(one) = cause.filter(|_| !matches!(failure, Failure::Answer(_))) {
-        text = format!("{text}: {one}");
-        cause = one.source();
+    for cause in connect::causes(&failure) {
+        text = format!("{text}: {cause}");
     }
     let _ = writeln!(io::stderr(), "{text}");
     ExitCode::from(if matches!(failure, Failure::Connect(_)) { 3 } else { 1 })
 }
 
 async fn run(args: Args) -> Result<(), Failure> {
-    let mut client = connect::connect(&args.socket, args.address.as_deref()).await?;
+    let mut client = connect::connect(&args.way).await?;
     let mut printer = Printer { output: args.output, screen: Screen::of_stdout() };
     match args.command {
         Command::Status => {
@@ -195,16 +238,37 @@ async fn run(args: Args) -> Result<(), Failure> {
             let links = client.links(LinksRequest {}).await?.into_inner();
             printer.print(&links, view::links)
         }
-        Command::Top { pace, count, limit } => top(&mut client, printer, pace, count, limit).await,
-        Command::Flows { filter, limit, follow } => {
-            flows(&mut client, printer, filter.into(), limit, follow).await
+        Command::Policy(command) => policy::run(&mut client, printer, command).await,
+        Command::Bfd => {
+            let sessions = client.bfd(BfdRequest {}).await?.into_inner();
+            printer.print(&sessions, bfd::bfd)
         }
+        Command::Vips { state } => {
+            let table = client.vips(VipsRequest { state }).await?.into_inner();
+            printer.print(&table, vips::vips)
+        }
+        Command::Explain { vip } => {
+            let way = client.explain(ExplainRequest { address: vip }).await?.into_inner();
+            printer.print(&way, vips::explain)
+        }
+        Command::Top { pace, count, limit } => top(&mut client, printer, pace, count, limit).await,
+        Command::Flows { filter, limit, addresses, follow } => {
+            let request = FlowsRequest {
+                filter: Some(filter.into()),
+                limit,
+                follow: follow.follow,
+                interval_ms: follow.pace.milliseconds(),
+            };
+            let ends = if addresses { view::Ends::Addresses } else { view::Ends::Workloads };
+            flows(&mut client, printer, request, ends).await
+        }
+        Command::Bgp { peer, routes, follow } => bgp(&mut client, printer, peer, routes, follow).await,
         Command::Drops { follow } => {
             let request = DropsRequest { follow: follow.follow, interval_ms: follow.pace.milliseconds() };
             let mut answers = client.drops(request).await?.into_inner();
             let mut first = true;
             while let Some(answer) = answers.message().await? {
-                if first || !answer.drops.is_empty() {
+                if first || !answer.drops.is_empty() || !answer.problems.is_empty() {
                     printer.print(&answer, |drops, screen| view::drops(drops, screen, first))?;
                 }
                 first = false;
@@ -236,16 +300,35 @@ async fn top(
 async fn flows(
     client: &mut Client,
     mut printer: Printer,
-    filter: FlowFilter,
-    limit: u32,
-    Follow { follow, pace }: Follow,
+    request: FlowsRequest,
+    ends: view::Ends,
 ) -> Result<(), Failure> {
-    let request = FlowsRequest { filter: Some(filter), limit, follow, interval_ms: pace.milliseconds() };
     let mut answers = client.flows(request).await?.into_inner();
     let mut first = true;
     while let Some(answer) = answers.message().await? {
-        if first || !answer.flows.is_empty() {
-            printer.print(&answer, |flows, screen| view::flows(flows, screen, first))?;
+        if first || !answer.flows.is_empty() || !answer.problems.is_empty() {
+            printer.print(&answer, |flows, screen| view::flows(flows, screen, first, ends))?;
+        }
+        first = false;
+    }
+    Ok(())
+}
+
+async fn bgp(
+    client: &mut Client,
+    mut printer: Printer,
+    peer: Option<String>,
+    routes: bool,
+    Follow { follow, pace }: Follow,
+) -> Result<(), Failure> {
+    let request = BgpRequest { follow, interval_ms: pace.milliseconds(), peer, routes };
+    let mut answers = client.bgp(request).await?.into_inner();
+    let mut first = true;
+    while let Some(answer) = answers.message().await? {
+        if first || !answer.routes.is_empty() {
+            printer.print(&answer, |answer, screen| bgp::bgp(answer, screen, first))?;
+        } else if !answer.changes.is_empty() {
+            printer.print(&answer, bgp::changes)?;
         }
         first = false;
     }
@@ -260,8 +343,8 @@ impl Pace {
 
 impl From<FilterArgs> for FlowFilter {
     fn from(args: FilterArgs) -> Self {
-        let FilterArgs { address, port, protocol, vip, interface, direction, vlan, class } = args;
-        Self { address, port, protocol, vip, interface, direction, vlan, class }
+        let FilterArgs { host, port, protocol, vip, interface, direction, vlan, class } = args;
+        Self { address: host, port, protocol, vip, interface, direction, vlan, class }
     }
 }
 

@@ -70,6 +70,15 @@ impl Table {
 
     /// The table as text; nothing when it has no rows.
     pub(super) fn render(&self, screen: &Screen) -> String {
+        self.rendered(screen, true)
+    }
+
+    /// The same without the names of its columns.
+    pub(super) fn render_without_head(&self, screen: &Screen) -> String {
+        self.rendered(screen, false)
+    }
+
+    fn rendered(&self, screen: &Screen, with_head: bool) -> String {
         if self.rows.is_empty() {
             return String::new();
         }
@@ -79,7 +88,9 @@ impl Table {
             out = screen.paint(&self.title, Some(Colour::Bold)) + "\n";
         }
         let head: Vec<Cell> = self.columns.iter().map(|column| column.head.into()).collect();
-        self.line(&mut out, &head, &widths, screen);
+        if with_head {
+            self.line(&mut out, &head, &widths, screen);
+        }
         self.rows.iter().for_each(|row| self.line(&mut out, row, &widths, screen));
         out
     }

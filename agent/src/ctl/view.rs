@@ -4,9 +4,12 @@ use super::number::{count, si, time, time_or_dash};
 use super::screen::{Colour, Screen};
 use super::table::{Cell, Table, number, room, text};
 use crate::export::proto::{
-    DropsResponse, Feature, Flow, FlowsResponse, Gateway, Hook, LinksResponse, Problem, Rate, StatusResponse,
-    TopResponse,
+    Cluster, DropsResponse, Feature, Flow, FlowsResponse, Gateway, Hook, LinksResponse, Problem, Rate,
+    StatusResponse, TopResponse,
 };
+
+/// Virtual addresses that `status` names.
+const VIPS_SHOWN: usize = 6;
 
 /// How the agent and the node are.
 pub(super) fn status(status: &StatusResponse, screen: &Screen) -> String {
@@ -26,8 +29,12 @@ pub(super) fn status(status: &StatusResponse, screen: &Screen) -> String {
         facts.push(format!("conntrack {} of {}", count(table.entries), count(table.limit)));
     }
     if !status.vips.is_empty() {
-        facts.push(format!("virtual addresses {}", status.vips.join(" ")));
+        let shown = status.vips.iter().take(VIPS_SHOWN).map(String::as_str).collect::<Vec<_>>().join(" ");
+        let more = status.vips.len().saturating_sub(VIPS_SHOWN);
+        let more = if more > 0 { format!(" and {more} more; see weirctl vips") } else { String::new() };
+        facts.push(format!("virtual addresses {shown}{more}"));
     }
+    facts.extend(status.cluster.as_ref().map(|cluster| cluster_line(cluster, screen)));
     if status.unobserved_ns > 0 {
         facts.push(
             screen.paint(&format!("not observed for {}", time(status.unobserved_ns)), Some(Colour::Yellow)),
@@ -54,6 +61,18 @@ pub(super) fn status(status: &StatusResponse, screen: &Screen) -> String {
     sections(facts.join("\n") + "\n", &tables, screen)
 }
 
+fn cluster_line(cluster: &Cluster, screen: &Screen) -> String {
+    if let Some(trouble) = &cluster.trouble {
+        return screen.paint(&format!("cluster {trouble}"), Some(Colour::Yellow));
+    }
+    let missing = match cluster.missing.is_empty() {
+        true => String::new(),
+        false => format!("   it has no {}", cluster.missing.join(", ")),
+    };
+    let (kinds, addresses) = (cluster.following.len(), cluster.addresses);
+    format!("cluster {}   {kinds} kinds followed   {addresses} Pod addresses{missing}", cluster.server)
+}
+
 fn sections(head: String, tables: &[Table], screen: &Screen) -> String {
     let tables = tables.iter().map(|table| table.render(screen)).filter(|table| !table.is_empty());
     std::iter::once(head).filter(|head| !head.is_empty()).chain(tables).collect::<Vec<_>>().join("\n")
@@ -75,7 +94,8 @@ fn shortfalls(status: &StatusResponse) -> impl Iterator<Item = String> {
         .map(|(number, what)| format!("{} {what}", count(number)))
 }
 
-fn problems(problems: &[Problem]) -> Table {
+/// What could not be read.
+pub(super) fn problems(problems: &[Problem]) -> Table {
     let mut table = Table::new("PROBLEMS", [text("SOURCE"), text("WHY")]);
     for one in problems {
         table.row([Cell::coloured(&one.source, Some(Colour::Red)), one.text.as_str().into()]);
@@ -251,7 +271,7 @@ fn flow_rates(top: &TopResponse) -> Table {
     let mut table = Table::new("", columns.collect::<Vec<_>>());
     for one in &top.flows {
         let (Some(flow), Some(rate)) = (&one.flow, &one.rate) else { continue };
-        let mut cells = flow_cells(flow);
+        let mut cells = flow_cells(flow, Ends::Workloads);
         cells.extend([Cell::from(si(rate.packets)), Cell::from(si(rate.bytes * 8.0))]);
         table.row(cells);
     }
@@ -279,7 +299,27 @@ fn flow_columns() -> [super::table::Column; 7] {
     ]
 }
 
-fn flow_cells(flow: &Flow) -> Vec<Cell> {
+/// How the ends of a flow are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// By their workload, where one is known.
+    Workloads,
+    /// By their address.
+    Addresses,
+}
+
+impl Ends {
+    fn of<'a>(self, workload: &'a Option<String>, address: &'a str) -> &'a str {
+        match (self, workload) {
+            (Ends::Workloads, Some(workload)) => workload,
+            _ => address,
+        }
+    }
+}
+
+fn flow_cells(flow: &Flow, ends: Ends) -> Vec<Cell> {
+    let source = ends.of(&flow.source_workload, &flow.source);
+    let destination = ends.of(&flow.destination_workload, &flow.destination);
     let direction = match flow.direction.as_str() {
         "ingress" => "in",
         "egress" => "out",
@@ -290,8 +330,8 @@ fn flow_cells(flow: &Flow) -> Vec<Cell> {
         direction.into(),
         flow.vlan.map_or("-".to_owned(), |vlan| vlan.to_string()).into(),
         flow.protocol.as_str().into(),
-        end(&flow.protocol, &flow.source, flow.source_port).into(),
-        end(&flow.protocol, &flow.destination, flow.destination_port).into(),
+        end(&flow.protocol, source, flow.source_port).into(),
+        end(&flow.protocol, destination, flow.destination_port).into(),
         flow.class.as_str().into(),
     ]
 }
@@ -306,18 +346,18 @@ fn end(protocol: &str, address: &str, port: u32) -> String {
 }
 
 /// Flows; the first list shows totals, later ones what is new.
-pub(super) fn flows(flows: &FlowsResponse, screen: &Screen, first: bool) -> String {
+pub(super) fn flows(flows: &FlowsResponse, screen: &Screen, first: bool, ends: Ends) -> String {
     let numbers = if first { [number("PKTS"), number("BYTES")] } else { [number("+PKTS"), number("+BYTES")] };
     let columns = flow_columns().into_iter().chain(numbers).chain([text("FLAGS")]);
     let mut table = Table::new("", columns.collect::<Vec<_>>());
     for flow in &flows.flows {
         let numbers = if first { [flow.packets, flow.bytes] } else { [flow.new_packets, flow.new_bytes] };
-        let mut cells = flow_cells(flow);
+        let mut cells = flow_cells(flow, ends);
         cells.extend(numbers.map(|number| Cell::from(count(number))));
         cells.push(flow.tcp_flags.as_str().into());
         table.row(cells);
     }
-    let mut out = table.render(screen);
+    let mut out = table.render(screen) + &problems(&flows.problems).render(screen);
     if out.is_empty() {
         out.push_str("no flows match\n");
     }
@@ -341,7 +381,25 @@ pub(super) fn drops(drops: &DropsResponse, screen: &Screen, first: bool) -> Stri
         ]);
     }
     let out = table.render(screen);
-    if out.is_empty() { "nothing was dropped\n".to_owned() } else { out }
+    if out.is_empty() && drops.problems.is_empty() {
+        return "nothing was dropped\n".to_owned();
+    }
+    sections(out, &[losses(drops), problems(&drops.problems)], screen)
+}
+
+fn losses(drops: &DropsResponse) -> Table {
+    let columns = [text("INTERFACE"), text("LAYER"), text("REASON"), number("PKTS")];
+    let mut table = Table::new("LOST ON THE WAY, SINCE THE AGENT STARTED", columns);
+    for one in &drops.losses {
+        let colour = (one.layer == "unexplained").then_some(Colour::Yellow);
+        table.row([
+            one.interface.as_str().into(),
+            Cell::coloured(&one.layer, colour),
+            one.reason.as_str().into(),
+            count(one.packets).into(),
+        ]);
+    }
+    table
 }
 
 /// Network interfaces.

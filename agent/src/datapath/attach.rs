@@ -9,12 +9,15 @@ use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, tc};
 use thiserror::Error;
 use weir_ebpf::{HookKey, Row, RowKey};
 
+use super::early::{self, Early};
 use super::link::{pin_link, pinned_link, replace};
 use super::load::Datapath;
 use super::sys;
 use super::table::{Table, TableError};
+use super::vlan::Vlans;
 use crate::model::address::{Direction, IfIndex};
 use crate::model::interface::{Hook, HookState};
+use crate::model::link::Link;
 
 /// Priority and handle of our legacy filters: found again by the next agent.
 const LEGACY_PRIORITY: u16 = 50;
@@ -65,6 +68,8 @@ pub struct Hooks {
     free: Table<[u8; 0], u32>,
     ledger: Table<u32, Row>,
     retired: Table<RowKey, Row>,
+    vlans: Vlans,
+    early: Vec<String>,
 }
 
 impl Hooks {
@@ -89,7 +94,14 @@ impl Hooks {
             free: Table::shared(&pins.map("FREE_ROWS"))?,
             ledger: Table::per_cpu(&pins.map("LEDGER"))?,
             retired: Table::shared(&pins.map("RETIRED"))?,
+            vlans: Vlans::open(pins)?,
+            early: Vec::new(),
         })
+    }
+
+    /// The same, with XDP on interfaces of these names.
+    pub fn with_early(self, early: Vec<String>) -> Self {
+        Self { early, ..self }
     }
 
     /// Attaches to both hooks of an interface, or puts the new programs into the links of the agent before.
@@ -105,6 +117,16 @@ impl Hooks {
                 TcMode::Legacy => attach_legacy(datapath, name, direction).map_err(failed)?,
             }
         }
+        if self.early.iter().any(|wanted| wanted == name) {
+            match early::attach(datapath, interface, name) {
+                Early::Off { reason } => {
+                    tracing::warn!(interface = name, reason, "no XDP: the hook judges everything")
+                }
+                mode => tracing::info!(interface = name, mode = mode.as_str(), "drops early, by XDP"),
+            }
+        } else {
+            early::detach(datapath.pins(), interface);
+        }
         Ok(())
     }
 
@@ -116,11 +138,21 @@ impl Hooks {
         Direction::ALL.into_iter().try_for_each(|direction| self.give_row(interface, direction, name))
     }
 
+    /// Tells the programs which links are measured: what a VLAN sub-interface among them sorts into the ledger, the
+    /// interface below it only counts.
+    ///
+    /// # Errors
+    /// When a map refuses; it can be told again.
+    pub fn tell_measured<'a>(&self, links: impl Iterator<Item = &'a Link>) -> Result<(), TableError> {
+        self.vlans.tell(links)
+    }
+
     /// Detaches from an interface. Its counts stay until [`Self::forget`].
     pub fn detach(&self, datapath: &Datapath, interface: IfIndex, name: &str) {
         for direction in Direction::ALL {
             let _ = fs::remove_file(datapath.pins().hook(interface, direction));
         }
+        early::detach(datapath.pins(), interface);
         if self.mode == TcMode::Legacy {
             Self::detach_legacy(name);
         }

@@ -42,6 +42,31 @@ pub enum BtfError {
     Missing(String),
 }
 
+/// What is needed of the kernel's types to count drops; all else of them can be forgotten.
+pub struct DropTypes {
+    /// Offsets of `sk_buff.dev`, `net_device.ifindex`, `net_device.nd_net` and `net.ns.inum`.
+    pub(super) offsets: [u32; 4],
+    /// Names of `enum skb_drop_reason`, by number.
+    pub(super) reasons: HashMap<u32, String>,
+}
+
+impl DropTypes {
+    /// Looks them up in the running kernel.
+    ///
+    /// # Errors
+    /// When its BTF is missing or malformed, or lacks one of them.
+    pub fn running() -> Result<Self, BtfError> {
+        let btf = Btf::running()?;
+        let offsets = [
+            btf.offset("sk_buff", "dev")?,
+            btf.offset("net_device", "ifindex")?,
+            btf.offset("net_device", "nd_net")?,
+            btf.offset("net", "ns.inum")?,
+        ];
+        Ok(Self { offsets, reasons: btf.enumeration("skb_drop_reason").unwrap_or_default() })
+    }
+}
+
 impl Btf {
     /// Reads the running kernel's.
     ///

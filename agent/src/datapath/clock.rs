@@ -28,9 +28,17 @@ impl Ticks {
         Self { sample, rate }
     }
 
+    /// Ticks a second.
+    pub(super) fn rate(&self) -> u64 {
+        self.rate
+    }
+
     /// Time since boot at a tick.
     pub(super) fn since_boot(&self, jiffies: u64) -> Duration {
-        let nanos = |ticks: u64| (ticks as u128 * 1_000_000_000 / self.rate as u128) as u64;
+        let nanos = |ticks: u64| {
+            let (seconds, rest) = (ticks / self.rate, ticks % self.rate);
+            seconds.saturating_mul(1_000_000_000).saturating_add(rest * 1_000_000_000 / self.rate)
+        };
         let at = if jiffies <= self.sample.jiffies {
             self.sample.boottime.saturating_sub(nanos(self.sample.jiffies - jiffies))
         } else {

@@ -1,20 +1,21 @@
 //! Tells the programs which virtual addresses and classes there are. Every change starts a new epoch, in which
 //! flows find their rows again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use bytemuck::Pod;
 use thiserror::Error;
 use weir_ebpf::{Address, CLASSES, ClassName, Row, RowKey, Settings, VipPort, VipState};
 
 use super::load::Datapath;
+use super::settings;
 use super::sys;
 use super::table::{Table, TableError};
-use crate::model::address::octets;
+use crate::model::address::{from_octets, octets};
 use crate::model::class::Class;
+use crate::model::cluster::ServicePort;
 use crate::model::vip::Vip;
-
-/// Peers of local sockets are counted by prefixes of these lengths.
-const PEER_BITS: (u8, u8) = (24, 64);
 
 /// What the programs look for.
 pub struct Targets {
@@ -22,6 +23,7 @@ pub struct Targets {
     free: Table<[u8; 0], u32>,
     vips: Table<Address, VipState>,
     vip_ports: Table<VipPort, u32>,
+    served: Table<VipPort, u32>,
     row_numbers: Table<RowKey, u32>,
     ledger: Table<u32, Row>,
     retired: Table<RowKey, Row>,
@@ -29,6 +31,7 @@ pub struct Targets {
     by_address: Table<[u8; 20], u32>,
     by_port: Table<u32, u32>,
     by_protocol: Table<u32, u32>,
+    tap_ports: Table<u32, u64>,
 }
 
 /// A configuration cannot be told to the programs.
@@ -61,6 +64,7 @@ impl Targets {
             free: Table::shared(&pins.map("FREE_ROWS"))?,
             vips: Table::shared(&pins.map("VIP_STATES"))?,
             vip_ports: Table::shared(&pins.map("VIP_PORTS_SEEN"))?,
+            served: Table::shared(&pins.map("VIP_SERVED"))?,
             row_numbers: Table::shared(&pins.map("ROW_NUMBERS"))?,
             ledger: Table::per_cpu(&pins.map("LEDGER"))?,
             retired: Table::shared(&pins.map("RETIRED"))?,
@@ -68,13 +72,25 @@ impl Targets {
             by_address: Table::shared(&pins.map("CLASS_BY_ADDRESS"))?,
             by_port: Table::shared(&pins.map("CLASS_BY_PORT"))?,
             by_protocol: Table::shared(&pins.map("CLASS_BY_PROTOCOL"))?,
+            tap_ports: Table::shared(&pins.map("TAP_PORTS"))?,
         };
-        if targets.epoch()? == 0 {
+        if settings::epoch(&targets.settings)? == 0 {
             // Row 0 is for packets of hooks that nobody announced.
             (1..targets.free.capacity()).try_for_each(|row| targets.free.push(&row))?;
-            targets.begin_epoch()?;
+            settings::begin_epoch(&targets.settings)?;
         }
         Ok(targets)
+    }
+
+    /// The virtual addresses that are looked for, as an agent before this one may have left them.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn vips(&self) -> Result<Vec<Vip>, ConfigError> {
+        let mut vips = Vec::new();
+        self.vips.visit(|vip: Address, _| vips.push(Vip(from_octets(vip.octets()))))?;
+        vips.sort();
+        Ok(vips)
     }
 
     /// Makes the virtual addresses exactly these. Returns those that were taken away.
@@ -97,8 +113,49 @@ impl Targets {
         for vip in wanted.iter().filter(|vip| !present.contains(vip)) {
             self.vips.write(vip, &VipState::default())?;
         }
-        self.begin_epoch()?;
+        settings::begin_epoch(&self.settings)?;
         self.retire(|key| key.vip != Address::default() && !wanted.contains(&key.vip))
+    }
+
+    /// Tells which ports Services have at virtual addresses. Packets to other ports of these addresses are looked into; an
+    /// address that is left out is not judged. Beyond what the map holds, whole addresses are left out; returns how many.
+    ///
+    /// # Errors
+    /// When a map refuses; what was told before that one is in force.
+    pub fn serve(&self, ports: &BTreeMap<IpAddr, Vec<ServicePort>>) -> Result<usize, ConfigError> {
+        let mut wanted: Vec<VipPort> = Vec::new();
+        let mut left_out = 0;
+        for (vip, ports) in ports {
+            let vip = Address::from(octets(*vip));
+            let served = ports.iter().map(|one| VipPort {
+                vip,
+                port: one.port,
+                protocol: one.protocol.0,
+                reserved: [0; 5],
+            });
+            if wanted.len() + ports.len() < self.served.capacity() as usize {
+                wanted.extend(served.chain([VipPort::known(vip)]));
+            } else {
+                left_out += 1;
+            }
+        }
+        let key = |port: &VipPort| bytemuck::cast::<VipPort, [u8; 24]>(*port);
+        let keys: BTreeSet<[u8; 24]> = wanted.iter().map(key).collect();
+        let mut present = Vec::new();
+        self.served.visit(|port, _| present.push(port))?;
+        let known: BTreeSet<[u8; 24]> = present.iter().map(key).collect();
+        if keys == known {
+            return Ok(left_out);
+        }
+        // What goes, goes first; a new address is judged only once all its ports are told: its own entry is the last.
+        for port in present.iter().filter(|port| !keys.contains(&key(port))) {
+            self.served.remove(port)?;
+        }
+        for port in wanted.iter().filter(|port| !known.contains(&key(port))) {
+            self.served.write(port, &1)?;
+        }
+        settings::begin_epoch(&self.settings)?;
+        Ok(left_out)
     }
 
     /// Gives back the rows that no flow can find any more; their counts go on in the sums of their hook and class.
@@ -157,22 +214,31 @@ impl Targets {
         for key in old.iter().filter(|old| !prefixes.iter().any(|(key, _)| key == *old)) {
             self.by_address.remove(key)?;
         }
-        self.begin_epoch()
+        Ok(settings::begin_epoch(&self.settings)?)
     }
 
-    fn epoch(&self) -> Result<u32, TableError> {
-        Ok(self
-            .settings
-            .read(&0)?
-            .and_then(|settings| settings.first().copied())
-            .map_or(0, |settings| settings.epoch))
+    /// Makes the ports whose segments the agent gets exactly these.
+    ///
+    /// # Errors
+    /// When a map refuses.
+    pub fn tap(&self, ports: &[u16]) -> Result<(), ConfigError> {
+        let mut words = vec![0u64; weir_ebpf::record::PORT_WORDS as usize];
+        for port in ports {
+            words[usize::from(port >> 6)] |= 1 << (port & 63);
+        }
+        write_changed(&self.tap_ports, &words)?;
+        Ok(settings::begin_epoch(&self.settings)?)
     }
 
-    /// Ends what flows have found: they find their rows and classes again. Never 0, which means "not set up".
-    fn begin_epoch(&self) -> Result<(), ConfigError> {
-        let epoch = self.epoch()?.wrapping_add(1).max(1);
-        let settings = Settings { epoch, peer_bits_v4: PEER_BITS.0, peer_bits_v6: PEER_BITS.1, reserved: 0 };
-        Ok(self.settings.write(&0, &settings)?)
+    /// Numbers of the classes by name.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn class_numbers(&self) -> Result<std::collections::BTreeMap<String, u8>, ConfigError> {
+        let named = (0u8..).zip(self.names()?).filter(|(_, name)| name[0] != 0);
+        let text = |name: ClassName| String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned();
+        let numbers = named.map(|(number, name)| (text(name), number));
+        Ok(numbers.chain([("other".to_owned(), 0)]).collect())
     }
 
     fn names(&self) -> Result<Vec<ClassName>, TableError> {
@@ -202,7 +268,7 @@ impl Targets {
 }
 
 /// Writes the elements of an array that differ.
-fn write_changed(table: &Table<u32, u32>, wanted: &[u32]) -> Result<(), TableError> {
+fn write_changed<V: Pod + PartialEq>(table: &Table<u32, V>, wanted: &[V]) -> Result<(), TableError> {
     let mut changed = Vec::new();
     table.visit(|index, value| {
         if let Some(&number) = wanted.get(index as usize)

@@ -1,6 +1,6 @@
 //! Keeps the programs on every interface that should be measured, for as long as it is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use super::attach::Hooks;
 use super::load::Datapath;
 use crate::model::address::{Direction, IfIndex};
 use crate::model::interface::{Hook, HookState};
+use crate::model::link::Link;
 use crate::state::{Event, Snapshot};
 
 /// How often the order of programs on the hooks is looked at.
@@ -53,6 +54,8 @@ pub struct Keeper {
     datapath: Datapath,
     hooks: Hooks,
     kept: BTreeMap<IfIndex, String>,
+    /// Those of them that could not be attached to.
+    failed: BTreeSet<IfIndex>,
     seen: BTreeMap<(IfIndex, Direction), Hook>,
     looked: Instant,
     due: bool,
@@ -64,7 +67,7 @@ impl Keeper {
     pub fn new(
         datapath: Datapath,
         hooks: Hooks,
-        links: &BTreeMap<IfIndex, String>,
+        links: &BTreeMap<IfIndex, Link>,
         only: &[String],
         wanted: &[IfIndex],
     ) -> Self {
@@ -72,22 +75,24 @@ impl Keeper {
             datapath,
             hooks,
             kept: BTreeMap::new(),
+            failed: BTreeSet::new(),
             seen: BTreeMap::new(),
             looked: Instant::now(),
             due: true,
         };
         for (index, _) in keeper.datapath.pins().hooks() {
-            match links.get(&index) {
+            match links.get(&index).map(|link| &link.name) {
                 Some(name) if only.is_empty() || only.contains(name) => keeper.attach(index, name),
                 Some(name) => keeper.give_up(index, name),
                 None => keeper.give_up(index, ""),
             }
         }
         for index in wanted {
-            if let (Some(name), false) = (links.get(index), keeper.kept.contains_key(index)) {
-                keeper.attach(*index, name);
+            if let (Some(link), false) = (links.get(index), keeper.kept.contains_key(index)) {
+                keeper.attach(*index, &link.name);
             }
         }
+        keeper.tell_measured(links);
         keeper
     }
 
@@ -101,6 +106,7 @@ impl Keeper {
         }
         if self.due || !fresh.is_empty() {
             news.extend(self.look());
+            self.tell_measured(&now.links);
         }
         news
     }
@@ -112,8 +118,22 @@ impl Keeper {
                 error = chain(&error),
                 "not measured; tried again every few seconds"
             );
+            self.failed.insert(index);
+        } else {
+            self.failed.remove(&index);
         }
         self.kept.insert(index, name.to_owned());
+    }
+
+    /// Not before the hooks are attached: until then the interface below sorts the packets.
+    fn tell_measured(&self, links: &BTreeMap<IfIndex, Link>) {
+        let attached = self.kept.keys().filter(|index| !self.failed.contains(index));
+        if let Err(error) = self.hooks.tell_measured(attached.filter_map(|index| links.get(index))) {
+            tracing::warn!(
+                error = chain(&error),
+                "packets of VLAN sub-interfaces may be in the ledger twice; tried again in a few seconds"
+            );
+        }
     }
 
     fn give_up(&mut self, index: IfIndex, name: &str) {
@@ -128,6 +148,8 @@ impl Keeper {
         let mut news = Vec::new();
         for index in gone {
             let name = self.kept.remove(&index).unwrap_or_default();
+            self.failed.remove(&index);
+            self.due = true;
             tracing::info!(interface = name, "gone");
             self.give_up(index, &name);
             for direction in Direction::ALL {
@@ -144,12 +166,13 @@ impl Keeper {
         self.due = false;
         let mut news = Vec::new();
         for (index, name) in self.kept.clone() {
-            let before = self.hooks_of(index, &name);
-            if before.iter().any(|hook| matches!(hook.state, HookState::Detached { .. })) {
+            let mut hooks = self.hooks_of(index, &name);
+            if hooks.iter().any(|hook| matches!(hook.state, HookState::Detached { .. })) {
                 news.push(Event::Unobserved(since));
                 self.attach(index, &name);
+                hooks = self.hooks_of(index, &name);
             }
-            for hook in self.hooks_of(index, &name) {
+            for hook in hooks {
                 let key = (index, hook.direction);
                 if self.seen.get(&key) != Some(&hook) {
                     tell(&hook);

@@ -7,7 +7,7 @@ use aya::{Ebpf, EbpfLoader};
 use thiserror::Error;
 use weir_ebpf::FRONT_SLOTS;
 
-use super::btf::{Btf, BtfError};
+use super::btf::DropTypes;
 use super::pins::Pins;
 use super::{link, sys};
 
@@ -18,9 +18,11 @@ static ALIGNED: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"
 pub static OBJECT: &[u8] = &ALIGNED.0;
 
 /// Maps that live on without an agent. `SOCKETS` too: established connections keep their class and start.
-pub(super) const PINNED: [&str; 20] = [
+pub(super) const PINNED: [&str; 29] = [
     "SETTINGS",
     "HOOK_ROWS",
+    "SUB_INTERFACES",
+    "OWN_VLANS",
     "FRONT",
     "FLOW_TABLE",
     "LEDGER",
@@ -28,6 +30,11 @@ pub(super) const PINNED: [&str; 20] = [
     "FREE_ROWS",
     "VIP_STATES",
     "VIP_PORTS_SEEN",
+    "VIP_SERVED",
+    "VIP_STRAYS",
+    "STRAY_SEEN",
+    "STRAYS_NOW",
+    "VIP_CLAIMS",
     "CLASS_BY_ADDRESS",
     "CLASS_BY_PORT",
     "CLASS_BY_PROTOCOL",
@@ -39,6 +46,8 @@ pub(super) const PINNED: [&str; 20] = [
     "DROP_COUNTS",
     "CLOCK",
     "SOCKETS",
+    "TAP_PORTS",
+    "TAP",
 ];
 
 /// Memory for front slots of all CPUs together, in slots.
@@ -100,9 +109,6 @@ pub enum LoadError {
     /// The number of CPUs is unknown.
     #[error("cannot read the number of possible CPUs")]
     Cpus(#[source] std::io::Error),
-    /// The kernel's types are unknown.
-    #[error("cannot trace kernel drops")]
-    Btf(#[source] BtfError),
     /// A cgroup cannot be used.
     #[error("cannot attach to cgroup {path}")]
     Cgroup {
@@ -122,10 +128,23 @@ impl Datapath {
     ///
     /// # Errors
     /// When a map cannot be made or a program does not pass.
-    pub fn load(pins: Pins, options: Options, btf: Option<&Btf>) -> Result<Self, LoadError> {
-        let slots = front_slots()?;
-        replace_other_shapes(&pins, &[("FRONT", slots), ("FLOW_TABLE", options.flows)])?;
-        let offsets = btf.map(drop_offsets).transpose().map_err(LoadError::Btf)?.unwrap_or_default();
+    pub fn load(pins: Pins, options: Options, types: Option<&DropTypes>) -> Result<Self, LoadError> {
+        Self::load_object(OBJECT, pins, options, types)
+    }
+
+    /// Loads the programs of another version of the same layout: they take over what those before have pinned.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_object(
+        object: &[u8],
+        pins: Pins,
+        options: Options,
+        types: Option<&DropTypes>,
+    ) -> Result<Self, LoadError> {
+        let (slots, front) = front_slots()?;
+        replace_other_shapes(&pins, &[("FRONT", front), ("FLOW_TABLE", options.flows)])?;
+        let offsets = types.map(|types| types.offsets).unwrap_or_default();
         let mask = slots - 1;
         let mut loader = EbpfLoader::new();
         loader.override_global("FRONT_MASK", &mask, true);
@@ -134,11 +153,15 @@ impl Datapath {
         {
             loader.override_global(name, offset, true);
         }
-        loader.map_max_entries("FRONT", slots).map_max_entries("FLOW_TABLE", options.flows);
-        for name in PINNED {
+        // The loader writes what the section begins with, pinned or not: let it write what is in force.
+        let settings = super::settings::pinned(&pins)?;
+        loader.override_global("SETTINGS", bytemuck::bytes_of(&settings), true);
+        loader.map_pin_path(".bss.settings", pins.map("SETTINGS"));
+        loader.map_max_entries("FRONT", front).map_max_entries("FLOW_TABLE", options.flows);
+        for name in PINNED.into_iter().chain(super::guard::PINNED) {
             loader.map_pin_path(name, pins.map(name));
         }
-        let ebpf = loader.load(OBJECT).map_err(LoadError::Object)?;
+        let ebpf = loader.load(object).map_err(LoadError::Object)?;
         let mut datapath = Self { ebpf, pins, stats: None };
         for name in ["weir_ingress", "weir_egress", "weir_clock"] {
             let program: &mut SchedClassifier = datapath.program(name)?;
@@ -209,6 +232,20 @@ impl Datapath {
         Ok(())
     }
 
+    /// Loads a classifier of an object that has more than the agent's.
+    ///
+    /// # Errors
+    /// When it does not pass.
+    pub fn load_classifier(&mut self, name: &'static str) -> Result<(), LoadError> {
+        let program: &mut SchedClassifier = self.program(name)?;
+        program.load().map_err(|source| LoadError::Program { program: name, source })
+    }
+
+    /// All programs and maps, for what this room does not know.
+    pub fn object(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
     /// A classifier, to run it on crafted packets.
     ///
     /// # Errors
@@ -217,11 +254,20 @@ impl Datapath {
         self.program::<SchedClassifier>(name).map(|program| &*program)
     }
 
+    /// A map that is not pinned.
+    pub fn map(&self, name: &str) -> Option<&aya::maps::Map> {
+        self.ebpf.map(name)
+    }
+
     /// The descriptor of the program that reads the clocks.
     pub(super) fn clock_program(&self) -> Result<OwnedFd, LoadError> {
-        const NAME: &str = "weir_clock";
-        let program = self.ebpf.program(NAME).ok_or(LoadError::NoProgram(NAME))?;
-        let failed = |source| LoadError::Program { program: NAME, source };
+        self.descriptor("weir_clock")
+    }
+
+    /// The descriptor of a loaded program.
+    pub(super) fn descriptor(&self, name: &'static str) -> Result<OwnedFd, LoadError> {
+        let program = self.ebpf.program(name).ok_or(LoadError::NoProgram(name))?;
+        let failed = |source| LoadError::Program { program: name, source };
         let fd = program.fd().map_err(failed)?;
         fd.as_fd().try_clone_to_owned().map_err(LoadError::Descriptor)
     }
@@ -243,20 +289,12 @@ impl Datapath {
     }
 }
 
-fn front_slots() -> Result<u32, LoadError> {
-    let cpus = aya::util::nr_cpus().map_err(|(_, error)| LoadError::Cpus(error))?;
-    let most = (FRONT_BUDGET / cpus.max(1)).max(1024);
-    let power = 1u32 << most.ilog2();
-    Ok(power.min(FRONT_SLOTS))
-}
-
-fn drop_offsets(btf: &Btf) -> Result<[u32; 4], BtfError> {
-    Ok([
-        btf.offset("sk_buff", "dev")?,
-        btf.offset("net_device", "ifindex")?,
-        btf.offset("net_device", "nd_net")?,
-        btf.offset("net", "ns.inum")?,
-    ])
+/// Front slots of one CPU, and of all.
+fn front_slots() -> Result<(u32, u32), LoadError> {
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| LoadError::Cpus(error))?.max(1);
+    let most = (FRONT_BUDGET / cpus).max(1024);
+    let slots = FRONT_SLOTS.min(1 << most.ilog2());
+    Ok((slots, slots * cpus as u32))
 }
 
 /// A pinned map with another number of entries cannot be taken over: its pin goes, and its counts with it.

@@ -2,10 +2,12 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::sys;
 use crate::model::address::{Direction, IfIndex};
 
 /// The folder of one agent's pins, held by that agent alone.
@@ -95,6 +97,25 @@ impl Pins {
     /// The hooks that have a pinned link.
     pub fn hooks(&self) -> Vec<(IfIndex, Direction)> {
         entries(&self.links()).iter().filter_map(|path| hook_of(path)).collect()
+    }
+
+    /// Memory of so many octets that lives on while no agent runs, for BFD. It has no layout of the datapath's, so that an
+    /// upgrade keeps it; what is in it says of which version it is.
+    ///
+    /// # Errors
+    /// What the kernel says: most often that this process has no CAP_BPF.
+    pub fn memory(&self, octets: usize) -> io::Result<OwnedFd> {
+        const PLACE: u32 = 4096;
+        let folder = self.root.join("memory");
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("bfd-{octets}"));
+        if path.exists() {
+            return sys::open_pin(&path);
+        }
+        let places = u32::try_from(octets.div_ceil(PLACE as usize)).map_err(io::Error::other)?;
+        let made = sys::create_mappable(PLACE, places)?;
+        sys::pin(made.as_fd(), &path)?;
+        Ok(made)
     }
 
     /// Removes maps of other layouts: no program of ours uses them any more.

@@ -2,20 +2,26 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::MapData;
+use weir_ebpf::rules::{RuleDropKey, RuleName};
+use weir_ebpf::vlan::CARRIED;
 use weir_ebpf::*;
 
-use super::btf::Btf;
+use super::btf::DropTypes;
 use super::clock::Ticks;
+use super::front::Front;
+use super::guard::rule_name;
 use super::load::{Datapath, LoadError, PINNED};
 use super::pins::Pins;
 use super::sys;
 use super::table::{Table, TableError};
+use super::vlan;
 use crate::model::address::{Direction, IfIndex, Mac, Protocol, from_octets};
 use crate::model::class::ClassCounters;
-use crate::model::drops::{DropCounters, DropPlace};
+use crate::model::drops::{DropCounters, DropPlace, RuleDrops};
 use crate::model::flow::Flow;
 use crate::model::interface::InterfaceCounters;
 use crate::model::measurement::Measurement;
@@ -26,6 +32,9 @@ use crate::model::vip::{Vip, VipCounters};
 /// Bits that every drop reason's name begins with.
 const REASON_PREFIX: &str = "SKB_DROP_REASON_";
 
+/// So many rows are read one by one sooner than the whole ledger at once.
+const FEW_ROWS: usize = 256;
+
 /// Reads the pinned maps. Needs no loaded object: it reads what any agent of the same layout counts.
 pub struct Reader {
     hook_rows: Table<HookKey, u32>,
@@ -34,11 +43,14 @@ pub struct Reader {
     retired: Table<RowKey, Row>,
     front: Table<u32, Slot>,
     flows: Table<FlowKey, FlowCount>,
+    own_vlans: Table<u32, u32>,
     class_names: Table<u32, ClassName>,
     vips: Table<Address, VipState>,
     tcp_rows: Table<u32, TcpRow>,
     tcp_peers: Table<PeerKey, PeerRow>,
     drops: Table<DropKey, u64>,
+    rule_drops: Table<RuleDropKey, u64>,
+    rule_names: Table<u32, RuleName>,
     shortfall: Table<u32, u64>,
     clock: Table<u32, Clock>,
     clock_program: OwnedFd,
@@ -56,21 +68,24 @@ impl Reader {
     ///
     /// # Errors
     /// When a map cannot be opened.
-    pub fn open(datapath: &Datapath, btf: Option<&Btf>) -> Result<Self, LoadError> {
+    pub fn open(datapath: &Datapath, types: Option<DropTypes>) -> Result<Self, LoadError> {
         let pins = datapath.pins();
-        let reasons = btf.and_then(|btf| btf.enumeration("skb_drop_reason").ok()).unwrap_or_default();
+        let reasons = types.map(|types| types.reasons).unwrap_or_default();
         Ok(Self {
             hook_rows: Table::shared(&pins.map("HOOK_ROWS"))?,
             row_numbers: Table::shared(&pins.map("ROW_NUMBERS"))?,
             ledger: Table::per_cpu(&pins.map("LEDGER"))?,
             retired: Table::shared(&pins.map("RETIRED"))?,
-            front: Table::per_cpu(&pins.map("FRONT"))?,
+            front: Table::shared(&pins.map("FRONT"))?,
             flows: Table::shared(&pins.map("FLOW_TABLE"))?,
+            own_vlans: Table::shared(&pins.map("OWN_VLANS"))?,
             class_names: Table::shared(&pins.map("CLASS_NAMES"))?,
             vips: Table::shared(&pins.map("VIP_STATES"))?,
             tcp_rows: Table::per_cpu(&pins.map("TCP_ROWS"))?,
             tcp_peers: Table::shared(&pins.map("TCP_PEER_ROWS"))?,
             drops: Table::per_cpu(&pins.map("DROP_COUNTS"))?,
+            rule_drops: Table::per_cpu(&pins.map("RULE_DROPS"))?,
+            rule_names: Table::shared(&pins.map("RULE_NAMES"))?,
             shortfall: Table::per_cpu(&pins.map("SHORTFALL"))?,
             clock: Table::shared(&pins.map("CLOCK"))?,
             clock_program: datapath.clock_program()?,
@@ -96,6 +111,8 @@ impl Reader {
             classes: classes(&rows, &names),
             tcp: self.tcp(&names)?,
             tcp_peers: self.peers()?,
+            // Before the kernel's own, which count the same packets: so none of them is without its rule.
+            rule_drops: self.rule_drops()?,
             drops: self.drops()?,
             programs: self.costs(),
             shortfall: Shortfall {
@@ -103,36 +120,59 @@ impl Reader {
                 flow_insert_failures: made[shortfall::FLOW_FAILED as usize],
                 ledger_overflow: made[shortfall::LEDGER_FULL as usize] + made[shortfall::NO_HOOK as usize],
                 events_lost: made[shortfall::DROP_KINDS_FULL as usize]
-                    + made[shortfall::SOCKETS_FULL as usize],
+                    + made[shortfall::SOCKETS_FULL as usize]
+                    + made[shortfall::TAP_SEGMENTS_LOST as usize],
             },
             maps,
         })
     }
 
-    /// All flows: the table behind and what the front slots have not passed on yet.
+    /// The counters of virtual addresses alone.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn vips(&self) -> Result<Vec<VipCounters>, TableError> {
+        self.vip_counters(&self.rows()?)
+    }
+
+    /// All flows: the table behind and what the front slots have not passed on yet. The slots are read last: counts that
+    /// move on meanwhile are missed until the next reading, and none is seen twice. Flows of a VLAN sub-interface that is
+    /// measured are those of its own hook, not those of the interface below.
     ///
     /// # Errors
     /// When a map cannot be read.
     pub fn flows(&self) -> Result<Vec<Flow>, TableError> {
-        let mut counts: HashMap<[u8; 56], FlowCount> = HashMap::new();
+        let context = self.flow_context()?;
+        let front = Front::map(&self.front)?;
+        let mut places: HashMap<FlowKey, Option<usize>> =
+            front.held().map(|slot| (slot.key(), None)).collect();
+        let mut flows = Vec::with_capacity(self.expected_flows()?);
         self.flows.visit(|key, values| {
-            if let Some(count) = values.next() {
-                counts.insert(bytemuck::cast(key), count);
+            let Some(flow) = values.next().and_then(|count| context.flow(&key, &count)) else { return };
+            if let Some(place) = places.get_mut(&key) {
+                *place = Some(flows.len());
             }
+            flows.push(flow);
         })?;
-        self.front.visit(|_, slots| {
-            for slot in slots.filter(|slot| slot.count.packets > 0) {
-                merge(counts.entry(bytemuck::cast(slot.key)).or_default(), &slot.count);
+        for slot in front.held() {
+            let (key, count) = (slot.key(), slot.count());
+            let Some(place) = places.get_mut(&key) else { continue };
+            match place.and_then(|at| flows.get_mut(at)) {
+                Some(flow) => context.merge(flow, &count),
+                None => {
+                    let Some(flow) = context.flow(&key, &count) else { continue };
+                    *place = Some(flows.len());
+                    flows.push(flow);
+                }
             }
-        })?;
-        let ticks = self.ticks()?;
-        let classes = self.class_of_rows()?;
-        let names = self.names()?;
-        let flow = |(key, count): ([u8; 56], FlowCount)| {
-            let class = classes.get(&count.row).copied().unwrap_or(0);
-            flow(bytemuck::cast(key), &count, names[class].clone(), &ticks)
-        };
-        Ok(counts.into_iter().filter_map(flow).collect())
+        }
+        Ok(flows)
+    }
+
+    /// About as many as there are, so that room is made once.
+    fn expected_flows(&self) -> Result<usize, TableError> {
+        let made = self.shortfall()?[shortfall::FLOWS_MADE as usize];
+        Ok(made.min(self.flows.capacity().into()) as usize + 1024)
     }
 
     fn rows(&self) -> Result<Vec<LedgerRow>, TableError> {
@@ -144,21 +184,31 @@ impl Reader {
         })?;
         self.row_numbers.visit(|key, number| keys.extend(number.next().map(|number| (number, key))))?;
         let mut rows = Vec::with_capacity(keys.len());
-        self.ledger.visit(|number, cpus| {
-            if let Some(key) = keys.get(&number) {
-                rows.push((*key, cpus.fold(Row::default(), Row::plus)));
+        if keys.len() <= FEW_ROWS {
+            for (number, key) in &keys {
+                let cpus = self.ledger.read(number)?.unwrap_or_default();
+                rows.push((*key, cpus.into_iter().fold(Row::default(), Row::plus)));
             }
-        })?;
+        } else {
+            self.ledger.visit(|number, cpus| {
+                if let Some(key) = keys.get(&number) {
+                    rows.push((*key, cpus.fold(Row::default(), Row::plus)));
+                }
+            })?;
+        }
         self.retired.visit(|key, row| rows.extend(row.next().map(|row| (key, row))))?;
         Ok(rows)
     }
 
-    fn class_of_rows(&self) -> Result<HashMap<u32, usize>, TableError> {
-        let mut classes = HashMap::new();
+    fn flow_context(&self) -> Result<FlowContext, TableError> {
+        let names: Vec<Arc<str>> = self.names()?.into_iter().map(Arc::from).collect();
+        let mut classes = vec![names.first().cloned(); ROWS as usize];
         self.row_numbers.visit(|key, number| {
-            classes.extend(number.next().map(|number| (number, usize::from(key.class) % CLASSES as usize)));
+            if let Some(class) = number.next().and_then(|number| classes.get_mut(number as usize)) {
+                *class = names.get(usize::from(key.class)).cloned();
+            }
         })?;
-        Ok(classes)
+        Ok(FlowContext { classes, vlans: vlan::own(&self.own_vlans)?, ticks: self.ticks()? })
     }
 
     /// Rows of addresses that are virtual addresses now; those of former ones stay in the sums.
@@ -205,6 +255,22 @@ impl Reader {
         self.tcp_peers.visit(|key, rows| all.extend(rows.next().and_then(|row| peer(&key, &row))))?;
         all.sort_by_key(|peer| peer.prefix);
         Ok(all)
+    }
+
+    fn rule_drops(&self) -> Result<Vec<RuleDrops>, TableError> {
+        let mut sums: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+        self.rule_drops
+            .visit(|key, cpus| *sums.entry((key.interface, key.counter)).or_default() += cpus.sum::<u64>())?;
+        let mut drops = Vec::with_capacity(sums.len());
+        for ((interface, counter), packets) in sums {
+            let direction = if counter >> 31 != 0 { Direction::Egress } else { Direction::Ingress };
+            let name =
+                self.rule_names.read(&(counter & !(1 << 31)))?.and_then(|names| names.first().copied());
+            if let (Ok(interface), Some(name)) = (IfIndex::try_from(interface), name) {
+                drops.push(RuleDrops { interface, direction, rule: rule_name(&name), packets });
+            }
+        }
+        Ok(drops)
     }
 
     fn drops(&self) -> Result<Vec<DropCounters>, TableError> {
@@ -287,6 +353,55 @@ impl Reader {
     }
 }
 
+/// What turns a flow's count into a flow.
+struct FlowContext {
+    /// The class of each ledger row, by the row's number; none for [`CARRIED`] packets, which have no name.
+    classes: Vec<Option<Arc<str>>>,
+    /// The VLAN of each measured sub-interface.
+    vlans: BTreeMap<IfIndex, u16>,
+    ticks: Ticks,
+}
+
+impl FlowContext {
+    /// `None` for a flow that the hook of a VLAN sub-interface has, too.
+    fn flow(&self, key: &FlowKey, count: &FlowCount) -> Option<Flow> {
+        let interface = IfIndex::try_from(key.interface()).ok()?;
+        Some(Flow {
+            interface,
+            direction: direction(key.direction()),
+            vlan: tag(key.vlan()).or_else(|| self.vlans.get(&interface).copied()),
+            hop: Mac(key.hop()),
+            source: from_octets(key.source.octets()),
+            destination: from_octets(key.destination.octets()),
+            protocol: Protocol(key.protocol()),
+            source_port: key.source_port(),
+            destination_port: key.destination_port(),
+            class: self.class(count.row)?,
+            packets: count.packets,
+            bytes: count.bytes,
+            tcp_flags: count.flags as u8,
+            first: self.ticks.since_boot(count.first),
+            last: self.ticks.since_boot(count.last),
+        })
+    }
+
+    /// Adds what a front slot holds to its flow.
+    fn merge(&self, flow: &mut Flow, front: &FlowCount) {
+        flow.packets += front.packets;
+        flow.bytes += front.bytes;
+        flow.first = flow.first.min(self.ticks.since_boot(front.first));
+        flow.last = flow.last.max(self.ticks.since_boot(front.last));
+        flow.tcp_flags |= front.flags as u8;
+        if let Some(class) = self.class(front.row) {
+            flow.class = class;
+        }
+    }
+
+    fn class(&self, row: u32) -> Option<Arc<str>> {
+        self.classes.get((row % ROWS) as usize)?.clone()
+    }
+}
+
 fn count<K: bytemuck::Pod, V: bytemuck::Pod>(table: &Table<K, V>) -> Result<u64, TableError> {
     let mut entries = 0;
     table.visit(|_, _| entries += 1)?;
@@ -316,42 +431,12 @@ fn add_words<const N: usize>(sum: [u64; N], row: TcpRow) -> [u64; N] {
     std::array::from_fn(|n| sum[n].wrapping_add(row[n]))
 }
 
-fn merge(into: &mut FlowCount, front: &FlowCount) {
-    let known = into.packets > 0;
-    into.packets += front.packets;
-    into.bytes += front.bytes;
-    into.first = if known { into.first.min(front.first) } else { front.first };
-    into.last = into.last.max(front.last);
-    into.flags |= front.flags;
-    into.row = front.row;
-}
-
 fn direction(number: u8) -> Direction {
     if number == EGRESS { Direction::Egress } else { Direction::Ingress }
 }
 
-fn vlan(number: u16) -> Option<u16> {
+fn tag(number: u16) -> Option<u16> {
     (number != UNTAGGED).then_some(number)
-}
-
-fn flow(key: FlowKey, count: &FlowCount, class: String, ticks: &Ticks) -> Option<Flow> {
-    Some(Flow {
-        interface: IfIndex::try_from(key.interface()).ok()?,
-        direction: direction(key.direction()),
-        vlan: vlan(key.vlan()),
-        hop: Mac(key.hop()),
-        source: from_octets(key.source.octets()),
-        destination: from_octets(key.destination.octets()),
-        protocol: Protocol(key.protocol()),
-        source_port: key.source_port(),
-        destination_port: key.destination_port(),
-        class,
-        packets: count.packets,
-        bytes: count.bytes,
-        tcp_flags: count.flags as u8,
-        first: ticks.since_boot(count.first),
-        last: ticks.since_boot(count.last),
-    })
 }
 
 fn interfaces(rows: &[LedgerRow]) -> Vec<InterfaceCounters> {
@@ -376,7 +461,7 @@ fn interfaces(rows: &[LedgerRow]) -> Vec<InterfaceCounters> {
 
 fn classes(rows: &[LedgerRow], names: &[String]) -> Vec<ClassCounters> {
     let mut sums: BTreeMap<(u8, u8), Row> = BTreeMap::new();
-    for (key, row) in rows {
+    for (key, row) in rows.iter().filter(|(key, _)| key.class != CARRIED) {
         let sum = sums.entry((key.class, key.direction)).or_default();
         *sum = sum.plus(*row);
     }
@@ -396,7 +481,7 @@ fn vip_counters(key: &RowKey, row: &Row) -> Option<VipCounters> {
         protocol: Protocol(key.protocol),
         direction: direction(key.direction),
         interface: IfIndex::try_from(key.interface).ok()?,
-        vlan: vlan(key.vlan),
+        vlan: tag(key.vlan),
         hop: Mac(key.hop),
         packets: row.packets,
         bytes: row.bytes,

@@ -9,7 +9,10 @@ use std::path::Path;
 
 use bytemuck::{Pod, Zeroable};
 
+const MAP_CREATE: u32 = 0;
+const OBJ_PIN: u32 = 6;
 const OBJ_GET: u32 = 7;
+const MAP_UPDATE_BATCH: u32 = 26;
 const MAP_LOOKUP_ELEM: u32 = 1;
 const MAP_UPDATE_ELEM: u32 = 2;
 const MAP_DELETE_ELEM: u32 = 3;
@@ -47,6 +50,35 @@ struct Batch {
     map: u32,
     element_flags: u64,
     flags: u64,
+}
+
+/// The part of `BPF_MAP_CREATE` for maps without a type description.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Create {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    entries: u32,
+    flags: u32,
+    inner: u32,
+    node: u32,
+    name: [u8; 16],
+}
+
+/// What a map is like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// `BPF_MAP_TYPE_*`.
+    pub(super) kind: u32,
+    /// Octets of a key.
+    pub(super) key: usize,
+    /// Octets of a value.
+    pub(super) value: usize,
+    /// Most entries.
+    pub(super) entries: u32,
+    /// `BPF_F_*`.
+    pub(super) flags: u32,
 }
 
 #[repr(C)]
@@ -194,6 +226,89 @@ pub(super) fn lookup_batch(
     }
 }
 
+/// Makes a map.
+pub(super) fn create_map(shape: &Shape) -> io::Result<OwnedFd> {
+    let mut create = Create {
+        kind: shape.kind,
+        key_size: shape.key as u32,
+        value_size: shape.value as u32,
+        entries: shape.entries,
+        flags: shape.flags,
+        ..Create::zeroed()
+    };
+    create.name[..8].copy_from_slice(b"weir_set");
+    let fd = call(MAP_CREATE, &mut create)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Writes `count` elements; keys and values lie one after another, as long as the map's sizes say.
+pub(super) fn update_batch(map: BorrowedFd<'_>, keys: &[u8], values: &[u8], count: u32) -> io::Result<()> {
+    let mut done = 0u32;
+    let (key, value) = (keys.len() / count.max(1) as usize, values.len() / count.max(1) as usize);
+    while done < count {
+        let at = done as usize;
+        let mut attributes = Batch {
+            in_batch: 0,
+            out_batch: 0,
+            keys: address(&keys[at * key..]),
+            values: address(&values[at * value..]),
+            count: count - done,
+            map: map.as_raw_fd() as u32,
+            element_flags: 0,
+            flags: 0,
+        };
+        call(MAP_UPDATE_BATCH, &mut attributes)?;
+        if attributes.count == 0 {
+            return Err(io::Error::other("the kernel took no element"));
+        }
+        done += attributes.count;
+    }
+    Ok(())
+}
+
+/// Runs a classifier on a packet, as seen at an interface, and returns its verdict.
+pub(super) fn run_on(program: BorrowedFd<'_>, packet: &[u8], interface: u32) -> io::Result<i32> {
+    let mut context = SkBuff { ifindex: interface, ..SkBuff::zeroed() };
+    let mut run = TestRunOn {
+        program: program.as_raw_fd() as u32,
+        input_length: packet.len() as u32,
+        input: address(packet),
+        repeat: 1,
+        context_length: size_of::<SkBuff>() as u32,
+        context: std::ptr::from_mut(&mut context) as u64,
+        ..TestRunOn::zeroed()
+    };
+    call(PROG_TEST_RUN, &mut run)?;
+    Ok(run.result as i32)
+}
+
+/// The start of `struct __sk_buff`, up to what a test run takes.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct SkBuff {
+    before: [u32; 10],
+    ifindex: u32,
+    after: [u32; 37],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct TestRunOn {
+    program: u32,
+    result: u32,
+    input_length: u32,
+    output_length: u32,
+    input: u64,
+    output: u64,
+    repeat: u32,
+    duration: u32,
+    context_length: u32,
+    context_output_length: u32,
+    context: u64,
+    context_output: u64,
+}
+
 /// Identifiers of the programs on a TCX hook, in the order in which they run, and the hook's revision.
 /// `EINVAL` says that the kernel has no TCX.
 pub(super) fn query_tcx(interface: u32, egress: bool) -> io::Result<(Vec<u32>, u64)> {
@@ -235,6 +350,21 @@ pub(super) fn await_running_programs() {
 pub(super) fn fdinfo(fd: BorrowedFd<'_>, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
+}
+
+/// Makes an array that processes may map into their memory, one after the other of the same octets each.
+pub(super) fn create_mappable(octets: u32, places: u32) -> io::Result<OwnedFd> {
+    const ARRAY: u32 = 2;
+    const MMAPABLE: u32 = 1 << 10;
+    let fd = call(MAP_CREATE, &mut [ARRAY, 4, octets, places, MMAPABLE])?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins a map at a path.
+pub(super) fn pin(map: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    call(OBJ_PIN, &mut Pinned { path: path.as_ptr() as u64, fd: map.as_raw_fd() as u32, flags: 0 }).map(drop)
 }
 
 /// Opens what is pinned at a path.

@@ -74,6 +74,11 @@ impl<K: Pod, V: Pod> Table<K, V> {
         self.map.fd().as_fd()
     }
 
+    /// An error of this map.
+    pub(super) fn failed(&self, doing: &'static str, error: impl Into<io::Error>) -> TableError {
+        failed(doing, &self.name)(error.into())
+    }
+
     /// All values of one key, one a CPU; `None` where there is no such key.
     ///
     /// # Errors

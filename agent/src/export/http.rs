@@ -8,10 +8,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use weir_tls::{Caller, Listener, welcome_only};
 
 use super::metrics::{CONTENT_TYPE, Exposition};
 use super::readiness::Readiness;
@@ -26,19 +27,21 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// When the listener fails.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     exposition: Exposition,
     readiness: Readiness,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(exposition, readiness)).with_graceful_shutdown(shutdown).await
+    let pages = router(exposition, readiness).into_make_service_with_connect_info::<Caller>();
+    axum::serve(listener, pages).with_graceful_shutdown(shutdown).await
 }
 
-/// The pages as a service.
+/// The pages as a service. Health is for everybody: the kubelet asks without a certificate.
 pub fn router(exposition: Exposition, readiness: Readiness) -> Router {
     let scrapes = Arc::new(Scrapes { exposition, permits: Arc::new(Semaphore::new(SCRAPES_AT_A_TIME)) });
     Router::new()
         .route("/metrics", get(metrics))
+        .route_layer(from_fn(welcome_only))
         .with_state(scrapes)
         .route("/livez", get(async || plain(StatusCode::OK, "ok\n".to_owned())))
         .route("/readyz", get(ready).with_state(readiness))
@@ -78,13 +81,12 @@ async fn metrics(State(scrapes): State<Arc<Scrapes>>) -> Response {
 
 async fn ready(State(readiness): State<Readiness>) -> Response {
     let waiting = readiness.waiting();
+    let remarks: String = readiness.remarks().iter().map(|remark| format!("{remark}\n")).collect();
     if waiting.is_empty() {
-        return plain(StatusCode::OK, "ok\n".to_owned());
+        return plain(StatusCode::OK, format!("ok\n{remarks}"));
     }
-    plain(
-        StatusCode::SERVICE_UNAVAILABLE,
-        waiting.iter().map(|task| format!("not ready: {task}\n")).collect(),
-    )
+    let waiting: String = waiting.iter().map(|task| format!("not ready: {task}\n")).collect();
+    plain(StatusCode::SERVICE_UNAVAILABLE, waiting + &remarks)
 }
 
 fn plain(status: StatusCode, text: String) -> Response {

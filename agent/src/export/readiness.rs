@@ -1,11 +1,17 @@
 //! Readiness by guard: a task holds a guard until it is ready, and dropping the guard says so.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What the agent still waits for.
+/// What the agent still waits for, and what is not as it should be though the agent works.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, usize>>>);
+pub struct Readiness(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    guards: BTreeMap<&'static str, usize>,
+    remarks: BTreeMap<&'static str, String>,
+}
 
 /// Held by a task that is not ready yet.
 #[derive(Debug)]
@@ -17,23 +23,41 @@ pub struct Guard {
 impl Readiness {
     /// The agent is not ready before the guard is dropped.
     pub fn guard(&self, task: &'static str) -> Guard {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(task).or_default() += 1;
+        *self.lock().guards.entry(task).or_default() += 1;
         Guard { readiness: self.clone(), task }
     }
 
     /// The tasks that are not ready, in alphabetical order.
     pub fn waiting(&self) -> Vec<&'static str> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        self.lock().guards.keys().copied().collect()
+    }
+
+    /// Says what is not as it should be about something, or that nothing is.
+    pub fn remark(&self, about: &'static str, what: Option<String>) {
+        let mut state = self.lock();
+        match what {
+            Some(what) => _ = state.remarks.insert(about, what),
+            None => _ = state.remarks.remove(about),
+        }
+    }
+
+    /// What is not as it should be, a line each.
+    pub fn remarks(&self) -> Vec<String> {
+        self.lock().remarks.iter().map(|(about, what)| format!("{about}: {what}")).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let mut waiting = self.readiness.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(guards) = waiting.get_mut(self.task) {
+        let mut state = self.readiness.lock();
+        if let Some(guards) = state.guards.get_mut(self.task) {
             *guards -= 1;
             if *guards == 0 {
-                waiting.remove(self.task);
+                state.guards.remove(self.task);
             }
         }
     }

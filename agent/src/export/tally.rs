@@ -1,8 +1,11 @@
 //! How serving goes: what the agent counts about its own answers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Counts shared by all that serve.
+use crate::model::loss::LossBook;
+
+/// Counts shared by all that serve, and the loss ledger that all of them add their readings to.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Scrapes answered.
@@ -21,6 +24,15 @@ pub struct Tally {
     pub streams_ended: Count,
     /// Intervals that gRPC streams left out.
     pub skipped: Count,
+    losses: Mutex<LossBook>,
+}
+
+impl Tally {
+    /// The loss ledger. Hold it while reading what goes into it: it must see readings in the order in which they were
+    /// made.
+    pub fn losses(&self) -> MutexGuard<'_, LossBook> {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A number that only grows.

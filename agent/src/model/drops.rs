@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::address::IfIndex;
+use super::address::{Direction, IfIndex};
 
 /// Drops of one kind at one device, from the kernel's `kfree_skb` tracepoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,4 +25,17 @@ pub enum DropPlace {
     OtherNamespace,
     /// No device, such as a packet made by the node itself before it was routed.
     NoDevice,
+}
+
+/// Packets that a rule of ours dropped at a hook. The kernel counts them too, as `tc_ingress` or `tc_egress`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleDrops {
+    /// At which interface.
+    pub interface: IfIndex,
+    /// Which way they went.
+    pub direction: Direction,
+    /// `policy/rule`.
+    pub rule: String,
+    /// Dropped packets; one of GSO or GRO is one.
+    pub packets: u64,
 }

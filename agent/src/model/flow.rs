@@ -1,6 +1,7 @@
 //! Flows: who talked to whom through which interface.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -29,7 +30,7 @@ pub struct Flow {
     /// Destination port; the ICMP code for ICMP; zero for later fragments and other protocols.
     pub destination_port: u16,
     /// The traffic class.
-    pub class: String,
+    pub class: Arc<str>,
     /// Packets as the stack handed them over: one GSO or GRO super-packet is one.
     pub packets: u64,
     /// Octets from the link-layer header on, without an accelerated VLAN tag and frame check sequence.

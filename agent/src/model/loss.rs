@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::address::IfIndex;
-use super::drops::{DropCounters, DropPlace};
+use super::address::{Direction, IfIndex};
+use super::drops::{DropCounters, DropPlace, RuleDrops};
 use super::host::Softnet;
 use super::link::LinkCounters;
 
@@ -39,7 +39,9 @@ pub enum LossLayer {
     Softnet,
     /// The queueing disciplines of the interface.
     Qdisc,
-    /// The network stack, by drop reason.
+    /// Rules of our own, by `policy/rule`.
+    Policy,
+    /// The network stack, by drop reason; without what our rules dropped.
     Kernel,
     /// Counted by a device as dropped, explained by no other row.
     Unexplained,
@@ -72,7 +74,10 @@ struct InterfaceBook {
     dropped: [Grown; 3],
     qdisc: Grown,
     reasons: BTreeMap<String, Grown>,
+    /// By rule and direction, in the order of their names.
+    rules: BTreeMap<(String, Direction), Grown>,
     begun: bool,
+    rules_begun: bool,
 }
 
 /// How much a counter has grown since it was first seen.
@@ -126,6 +131,19 @@ impl LossBook {
         self.backlog.see(softnet.iter().map(|cpu| cpu.dropped).sum());
     }
 
+    /// Takes in what rules dropped; after [`Self::see`], and read before what it takes.
+    pub fn see_rules(&mut self, drops: &[RuleDrops]) {
+        for drop in drops {
+            let Some(book) = self.interfaces.get_mut(&drop.interface) else { continue };
+            let grown = book.rules.entry((drop.rule.clone(), drop.direction)).or_default();
+            if book.rules_begun {
+                *grown = grown.counted_from_zero();
+            }
+            grown.see(drop.packets);
+        }
+        self.interfaces.values_mut().for_each(|book| book.rules_begun = true);
+    }
+
     /// What was lost so far. Rows without a loss are left out.
     pub fn losses(&self) -> Losses {
         let ledger = |(interface, book): (&IfIndex, &InterfaceBook)| LossLedger {
@@ -172,11 +190,24 @@ impl InterfaceBook {
             row(LossLayer::Softnet, BACKLOG, self.reason_sum(|reason| reason == BACKLOG)),
             row(LossLayer::Qdisc, "dropped", self.qdisc_drops()),
         ];
+        rows.extend(self.rules.iter().map(|((rule, _), grown)| row(LossLayer::Policy, rule, grown.sum)));
         let kernel = self.reasons.iter().filter(|(reason, _)| *reason != BACKLOG && !is_qdisc(reason));
-        rows.extend(kernel.map(|(reason, grown)| row(LossLayer::Kernel, reason, grown.sum)));
+        rows.extend(kernel.map(|(reason, grown)| {
+            row(LossLayer::Kernel, reason, grown.sum.saturating_sub(self.by_rules(reason)))
+        }));
         rows.push(row(LossLayer::Unexplained, "dropped", self.unexplained()));
         rows.retain(|row| row.packets > 0);
         rows
+    }
+
+    /// Packets of a kernel's reason that our rules dropped.
+    fn by_rules(&self, reason: &str) -> u64 {
+        let way = match reason {
+            "tc_ingress" => Direction::Ingress,
+            "tc_egress" => Direction::Egress,
+            _ => return 0,
+        };
+        self.rules.iter().filter(|((_, direction), _)| *direction == way).map(|(_, grown)| grown.sum).sum()
     }
 
     /// The disciplines count what they drop, and the stack names a reason for the same packets; each may miss some (a
@@ -277,6 +308,34 @@ mod tests {
             book.see(&BTreeMap::from([(eth0(), counters)]), drops, &[]);
         }
         rows(&book)
+    }
+
+    #[test]
+    fn what_a_rule_dropped_is_its_own_row_and_no_longer_the_kernels() {
+        let rule = |rule: &str, direction, packets| RuleDrops {
+            interface: eth0(),
+            direction,
+            rule: rule.into(),
+            packets,
+        };
+        let mut book = LossBook::default();
+        for packets in [10, 25] {
+            book.see(
+                &BTreeMap::from([(eth0(), LinkCounters::default())]),
+                &[dropped("tc_ingress", packets + 3)],
+                &[],
+            );
+            book.see_rules(&[rule("edge/block", Direction::Ingress, packets)]);
+        }
+        assert_eq!(rows(&book), [(LossLayer::Policy, "edge/block".to_owned(), 15)]);
+        book.see(&BTreeMap::from([(eth0(), LinkCounters::default())]), &[dropped("tc_ingress", 30)], &[]);
+        book.see_rules(&[rule("edge/block", Direction::Ingress, 25), rule("edge/out", Direction::Egress, 4)]);
+        let expected = [
+            (LossLayer::Policy, "edge/block".to_owned(), 15),
+            (LossLayer::Policy, "edge/out".to_owned(), 4),
+            (LossLayer::Kernel, "tc_ingress".to_owned(), 2),
+        ];
+        assert_eq!(rows(&book), expected);
     }
 
     /// What it is, what the device counted, what the stack dropped, and the rows that are to come of it.

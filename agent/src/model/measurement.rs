@@ -4,10 +4,11 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::class::ClassCounters;
-use super::drops::DropCounters;
+use super::drops::{DropCounters, RuleDrops};
 use super::flow::Flow;
 use super::host::HostCounters;
 use super::interface::InterfaceCounters;
+use super::policy::PolicyStatus;
 use super::program::{MapFill, ProgramCost, Shortfall};
 use super::tcp::{TcpCounters, TcpPeer};
 use super::vip::VipCounters;
@@ -27,6 +28,8 @@ pub struct Measurement {
     pub tcp_peers: Vec<TcpPeer>,
     /// Kernel drops.
     pub drops: Vec<DropCounters>,
+    /// Drops by our own rules.
+    pub rule_drops: Vec<RuleDrops>,
     /// The agent's own programs.
     pub programs: Vec<ProgramCost>,
     /// The agent's own maps.
@@ -43,6 +46,14 @@ pub trait Source: Send + Sync {
     /// When a map cannot be read; the text names it.
     fn measure(&self) -> Result<Measurement, SourceError>;
 
+    /// Reads the counters of virtual addresses alone: cheap enough for every other second.
+    ///
+    /// # Errors
+    /// As [`Self::measure`].
+    fn vips(&self) -> Result<Vec<VipCounters>, SourceError> {
+        Ok(self.measure()?.vips)
+    }
+
     /// Reads the flow table.
     ///
     /// # Errors
@@ -54,6 +65,11 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// When none of them can be read.
     fn host(&self) -> Result<HostCounters, SourceError>;
+
+    /// Reads what rules did; `None` where nothing is enforced.
+    fn policy(&self) -> Option<Result<PolicyStatus, SourceError>> {
+        None
+    }
 }
 
 /// A source could not be read.

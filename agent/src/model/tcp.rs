@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What sockets of one class went through since the programs were first loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,7 +46,7 @@ pub struct TcpPeer {
 }
 
 /// Durations in buckets of powers of two microseconds: bucket `n` holds what is below `2^n` µs and in no lower bucket.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Histogram {
     /// Samples a bucket, not cumulative; the last bucket also holds all that is longer.
     pub buckets: Vec<u64>,

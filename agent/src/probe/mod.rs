@@ -2,7 +2,9 @@
 //!
 //! What to send and what an answer means is decided in [`crate::model::probe`]; here are the sockets and the clock.
 
+pub mod bfd;
 mod socket;
+pub mod vip;
 mod wire;
 
 use std::collections::hash_map::RandomState;
@@ -13,6 +15,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use futures::FutureExt;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
@@ -87,7 +90,6 @@ pub async fn run(
     snapshot.mark_changed();
     let mut calm = Instant::now();
     loop {
-        shell.take(&channels);
         let wake = shell.transmit(&channels);
         let out = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -99,8 +101,15 @@ pub async fn run(
                 None => return Ok(()),
             },
             _ = publish.tick() => shell.prober.changed().into_iter().map(Event::Gateway).collect(),
-            () = channels.readable() => continue,
-            () = sleep_until(wake) => continue,
+            () = channels.readable() => {
+                shell.take(&channels);
+                continue;
+            }
+            () = sleep_until(wake) => {
+                // Something may count as lost now: not what has arrived and was not read yet.
+                shell.take(&channels);
+                continue;
+            }
         };
         for event in out {
             if events.send(event).await.is_err() {
@@ -136,7 +145,11 @@ struct Shell {
 
 impl Shell {
     fn new(prober: Prober) -> Self {
-        Self { prober, origin: Instant::now(), state: RandomState::new().hash_one(std::process::id()) }
+        Self { prober, origin: Instant::now(), state: Self::seed() }
+    }
+
+    fn seed() -> u64 {
+        RandomState::new().hash_one(std::process::id())
     }
 
     fn follow(&mut self, snapshot: &Snapshot, uplinks: &impl Fn(&Snapshot) -> Vec<IfIndex>) -> Vec<Event> {
@@ -160,6 +173,9 @@ impl Shell {
     fn take(&mut self, channels: &Channels) {
         for (answer, stamp) in channels.received() {
             self.prober.answer(answer, self.origin.elapsed().saturating_sub(age(stamp)));
+        }
+        for told in channels.errors() {
+            self.prober.answer(told, self.origin.elapsed());
         }
     }
 }
@@ -238,7 +254,9 @@ impl Channels {
     fn send_echo(&self, target: &Target, packet: &[u8]) -> Result<(), Refusal> {
         let channel = if target.gateway.is_ipv4() { &self.echo_v4 } else { &self.echo_v6 };
         let (socket, _) = channel.as_ref().map_err(|reason| unable(reason))?;
-        socket::send_ip(socket.get_ref(), target.interface, target.gateway, packet).map_err(refusal)
+        let send = || socket::send_ip(socket.get_ref(), target.interface, target.gateway, packet);
+        // An ICMP error about an earlier packet comes out of the next call, whatever it is for; the one after tells the truth.
+        send().or_else(|_| send()).map_err(refusal)
     }
 
     /// Waits until one of the sockets has a packet.
@@ -247,8 +265,10 @@ impl Channels {
         if sockets.is_empty() {
             return std::future::pending().await;
         }
+        let (first, _, others) = futures::future::select_all(sockets).await;
+        let others = others.into_iter().filter_map(FutureExt::now_or_never);
         // Readiness is cleared before all is read, so that what arrives meanwhile wakes this again.
-        if let (Ok(mut ready), ..) = futures::future::select_all(sockets).await {
+        for mut ready in [first].into_iter().chain(others).flatten() {
             ready.clear_ready();
         }
     }
@@ -256,6 +276,13 @@ impl Channels {
     /// Reads what has arrived: the answers, and when the kernel got each.
     fn received(&self) -> Vec<(Answer, Option<Duration>)> {
         self.sockets().flat_map(|(socket, parse)| read(socket, parse)).collect()
+    }
+
+    /// What routers told of echoes that are too big.
+    fn errors(&self) -> Vec<Answer> {
+        let echoes = [(Family::V4, &self.echo_v4), (Family::V6, &self.echo_v6)];
+        let open = echoes.into_iter().filter_map(|(family, echo)| Some((family, &echo.as_ref().ok()?.0)));
+        open.flat_map(|(family, socket)| errors(family, socket.get_ref())).collect()
     }
 
     fn sockets(&self) -> impl Iterator<Item = (&AsyncFd<OwnedFd>, Parse)> {
@@ -289,6 +316,24 @@ fn read(socket: &AsyncFd<OwnedFd>, parse: Parse) -> Vec<(Answer, Option<Duration
         }
     }
     answers
+}
+
+/// Empties a socket's queue of errors.
+fn errors(family: Family, socket: &OwnedFd) -> Vec<Answer> {
+    let mut told = Vec::new();
+    for _ in 0..FLOOD {
+        let mut buffer = [0; 128];
+        match socket::receive_error(socket, &mut buffer) {
+            Ok(Some(error)) => {
+                let packet = buffer.get(..error.quoted).unwrap_or(&buffer);
+                let answer = |sequence| Answer::TooBig { gateway: error.to, sequence, mtu: error.mtu };
+                told.extend(wire::quoted_request(family, packet).map(answer));
+            }
+            Ok(None) => {}
+            Err(_) => break,
+        }
+    }
+    told
 }
 
 fn arp_answer(packet: &[u8], envelope: &Envelope) -> Option<Answer> {

@@ -1,4 +1,4 @@
-//! The four sockets of the prober. Each serves every uplink: the interface is named packet by packet, which binds a probe
+//! The sockets of the probers. Each serves every uplink: the interface is named packet by packet, which binds a probe
 //! to its uplink as `SO_BINDTODEVICE` would, and lets all sockets be opened before privileges are dropped.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -43,6 +43,19 @@ pub(super) fn arp() -> io::Result<OwnedFd> {
     finish(socket)
 }
 
+/// A socket that sends ARP and receives nothing: protocol 0 takes no packet (packet(7)).
+pub(super) fn arp_sender() -> io::Result<OwnedFd> {
+    Ok(Socket::new(Domain::PACKET, Type::DGRAM.nonblocking(), None)?.into())
+}
+
+/// A socket that sends neighbour solicitations and receives nothing.
+pub(super) fn solicitor() -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::IPV6, Type::RAW.nonblocking(), Some(Protocol::ICMPV6))?;
+    option(&socket, libc::IPPROTO_ICMPV6, ICMP6_FILTER, &[u32::MAX; 8])?;
+    socket.set_multicast_hops_v6(ND_HOP_LIMIT as u32)?;
+    Ok(socket.into())
+}
+
 /// A socket for neighbour solicitations and advertisements, on all interfaces.
 pub(super) fn neighbour() -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::IPV6, Type::RAW.nonblocking(), Some(Protocol::ICMPV6))?;
@@ -67,11 +80,13 @@ pub(super) fn echo(family: Family) -> io::Result<(OwnedFd, Way)> {
         Family::V4 => {
             option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &libc::IP_PMTUDISC_PROBE)?;
             setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+            setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
         }
         Family::V6 => {
             option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, &libc::IPV6_PMTUDISC_PROBE)?;
             option(&socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, &1_i32)?;
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+            setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?;
         }
     }
     match (way, family) {
@@ -173,6 +188,44 @@ pub(super) fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Envelop
         }
     }
     Ok(envelope)
+}
+
+/// An ICMP error that says that a packet of ours was too big.
+#[derive(Debug)]
+pub(super) struct TooBig {
+    /// To whom the packet was sent.
+    pub(super) to: IpAddr,
+    /// What would pass.
+    pub(super) mtu: u32,
+    /// How much of the packet came back.
+    pub(super) quoted: usize,
+}
+
+/// Takes one error off a socket's queue (ip(7), IP_RECVERR), with the packet that it is about. `None` for an error of another
+/// kind.
+pub(super) fn receive_error(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<TooBig>> {
+    let mut control = nix::cmsg_space!(
+        libc::sock_extended_err,
+        libc::sockaddr_in6,
+        libc::in6_pktinfo,
+        libc::in_pktinfo,
+        libc::timespec
+    );
+    let mut slices = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags)?;
+    let Some(to) = message.address.as_ref().and_then(from) else { return Ok(None) };
+    for control in message.cmsgs()? {
+        let error = match control {
+            ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => error,
+            _ => continue,
+        };
+        let routers = [libc::SO_EE_ORIGIN_ICMP, libc::SO_EE_ORIGIN_ICMP6].contains(&error.ee_origin);
+        if routers && error.ee_errno == libc::EMSGSIZE as u32 {
+            return Ok(Some(TooBig { to, mtu: error.ee_info, quoted: message.bytes }));
+        }
+    }
+    Ok(None)
 }
 
 fn from(address: &SockaddrStorage) -> Option<IpAddr> {

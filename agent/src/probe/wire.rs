@@ -114,6 +114,12 @@ pub(super) fn echo_reply(family: Family, packet: &[u8]) -> Option<u64> {
     ours.then_some(token)
 }
 
+/// The sequence number of an echo request that an ICMP error quotes: its ICMP header is all that must come back (RFC 792).
+pub(super) fn quoted_request(family: Family, packet: &[u8]) -> Option<u16> {
+    let head = packet.first_chunk::<ICMP_HEADER>()?;
+    (head[..2] == [family.request(), 0]).then_some(u16::from_be_bytes([head[6], head[7]]))
+}
+
 /// What follows the IPv4 header, as raw sockets give it (RFC 791 section 3.1).
 pub(super) fn after_ipv4_header(packet: &[u8]) -> Option<&[u8]> {
     let words = usize::from(packet.first()? & 0x0f);
@@ -181,6 +187,7 @@ mod tests {
         fn reading_never_panics(packet in proptest::collection::vec(any::<u8>(), 0..80)) {
             let _ = (arp_reply(&packet), advertisement(&packet), after_ipv4_header(&packet));
             let _ = (echo_reply(Family::V4, &packet), echo_reply(Family::V6, &packet));
+            let _ = (quoted_request(Family::V4, &packet), quoted_request(Family::V6, &packet));
         }
 
         #[test]
@@ -188,6 +195,7 @@ mod tests {
             let family = if v6 { Family::V6 } else { Family::V4 };
             let mut packet = sized_request(family, id, token, octets);
             prop_assert_eq!(echo_reply(family, &packet), None);
+            prop_assert_eq!(quoted_request(family, &packet), Some(sequence(token)));
             packet[0] = family.reply();
             packet.truncate(cut);
             prop_assert_eq!(echo_reply(family, &packet), Some(token));

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use super::filter::Filter;
 use super::{CHUNK, Moves, proto};
-use crate::export::metrics::words;
+use crate::export::metrics::words::{self, layer as layer_word};
 use crate::model::address::{Direction, IfIndex, Mac, Protocol};
+use crate::model::cluster::Server;
 use crate::model::drops::DropPlace;
 use crate::model::flow::{Flow, tcp_flag_letters};
 use crate::model::host::HostCounters;
 use crate::model::link::{Link, LinkCounters, LinkKind};
+use crate::model::loss::{LossLayer, Losses};
 use crate::model::measurement::{Measurement, SourceError};
 use crate::model::probe::{GatewayProbe, Probe};
 use crate::model::tcp::TcpCounters;
@@ -71,6 +73,7 @@ pub(super) fn status(
             .collect(),
         neighbours: neighbours(snapshot),
         routes: snapshot.routes.len() as u64,
+        cluster: cluster(snapshot),
         problems: problems.collect(),
         ..Default::default()
     };
@@ -103,6 +106,18 @@ fn own_cost(status: &mut proto::StatusResponse, measurement: &Measurement) {
         ledger_overflow: shortfall.ledger_overflow,
         events_lost: shortfall.events_lost,
     });
+}
+
+fn cluster(snapshot: &Snapshot) -> Option<proto::Cluster> {
+    let sources = &snapshot.sources;
+    let kinds = |word| sources.kinds_that_are(word).map(str::to_owned).collect();
+    (sources.server != Server::Off).then(|| proto::Cluster {
+        server: sources.server.as_str().to_owned(),
+        trouble: sources.trouble(),
+        following: kinds("following"),
+        missing: kinds("missing"),
+        addresses: snapshot.workloads.len() as u64,
+    })
 }
 
 fn hooks(snapshot: &Snapshot) -> Vec<proto::Hook> {
@@ -223,7 +238,10 @@ pub(super) fn flow_key(flow: &Flow) -> FlowKey {
 
 /// A flow with what it gained since the last look.
 pub(super) fn flow(snapshot: &Snapshot, flow: &Flow, [new_packets, new_bytes]: [u64; 2]) -> proto::Flow {
+    let workload = |address: &IpAddr| snapshot.workloads.get(address).map(|one| one.to_string());
     proto::Flow {
+        source_workload: workload(&flow.source),
+        destination_workload: workload(&flow.destination),
         interface: snapshot.interface_name(flow.interface),
         direction: flow.direction.to_string(),
         vlan: flow.vlan.map(u32::from),
@@ -233,7 +251,7 @@ pub(super) fn flow(snapshot: &Snapshot, flow: &Flow, [new_packets, new_bytes]: [
         protocol: flow.protocol.to_string(),
         source_port: flow.source_port.into(),
         destination_port: flow.destination_port.into(),
-        class: flow.class.clone(),
+        class: flow.class.to_string(),
         packets: flow.packets,
         bytes: flow.bytes,
         tcp_flags: tcp_flag_letters(flow.tcp_flags),
@@ -322,6 +340,43 @@ pub(super) fn drops(snapshot: &Snapshot, measurement: &Measurement, host: Option
     Drops(sums)
 }
 
+/// Where the measured interfaces lost packets; what no interface can be told of is in the place `elsewhere`.
+pub(super) fn losses(snapshot: &Snapshot, losses: &Losses) -> Vec<proto::Loss> {
+    let watched: BTreeMap<IfIndex, &Link> = words::watched(snapshot).map(|link| (link.index, link)).collect();
+    let rows =
+        losses.interfaces.iter().filter_map(|ledger| Some((watched.get(&ledger.interface)?, &ledger.rows)));
+    let rows = rows.flat_map(|(link, rows)| {
+        rows.iter().map(|row| proto::Loss {
+            interface: link.name.clone(),
+            layer: layer_word(row.layer).to_owned(),
+            reason: row.reason.clone(),
+            packets: row.packets,
+        })
+    });
+    let elsewhere = (losses.backlog_elsewhere > 0).then(|| proto::Loss {
+        interface: "elsewhere".to_owned(),
+        layer: layer_word(LossLayer::Softnet).to_owned(),
+        reason: "backlog_full".to_owned(),
+        packets: losses.backlog_elsewhere,
+    });
+    rows.chain(elsewhere).collect()
+}
+
+/// What dropped more than at an earlier look, as a message.
+pub(super) fn grown(now: &Drops, earlier: &Drops, skipped: u64) -> proto::DropsResponse {
+    proto::DropsResponse { drops: now.grown_since(earlier), skipped, ..Default::default() }
+}
+
+/// A look at the drops that failed.
+pub(super) fn drops_problem(error: &SourceError, skipped: u64) -> proto::DropsResponse {
+    proto::DropsResponse { problems: vec![problem("datapath", error)], skipped, ..Default::default() }
+}
+
+/// A look at the flows that failed.
+pub(super) fn flows_problem(error: &SourceError, skipped: u64) -> proto::FlowsResponse {
+    proto::FlowsResponse { problems: vec![problem("flows", error)], skipped, ..Default::default() }
+}
+
 impl Drops {
     /// All that dropped anything, most packets first.
     pub(super) fn listed(&self) -> Vec<proto::Drop> {
@@ -334,7 +389,7 @@ impl Drops {
     }
 
     /// What dropped more than at an earlier look, largest growth first.
-    pub(super) fn grown_since(&self, earlier: &Self) -> Vec<proto::Drop> {
+    fn grown_since(&self, earlier: &Self) -> Vec<proto::Drop> {
         let grown = self.0.iter().filter_map(|(key, packets)| {
             let before = earlier.0.get(key).copied().unwrap_or_default();
             let grown = packets.checked_sub(before).unwrap_or(*packets);

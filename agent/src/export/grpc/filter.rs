@@ -48,7 +48,7 @@ impl Filter {
             && self.interface.is_none_or(|interface| flow.interface == interface)
             && self.direction.is_none_or(|direction| flow.direction == direction)
             && self.vlan.is_none_or(|vlan| flow.vlan == vlan)
-            && self.class.as_ref().is_none_or(|class| flow.class == *class)
+            && self.class.as_ref().is_none_or(|class| *flow.class == **class)
     }
 }
 

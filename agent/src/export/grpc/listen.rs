@@ -5,14 +5,17 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use thiserror::Error;
-use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
+use weir_tls::Listener;
 
 use super::Service;
 use crate::export::proto::weir_server::WeirServer;
+use crate::oidc::{Gate, Guarded};
 
 /// A Unix socket that the agent listens on; its file goes when it does.
 #[derive(Debug)]
@@ -111,12 +114,21 @@ pub async fn serve_unix(mut socket: UnixSocket, service: Service) -> Result<(), 
     server.serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown).await
 }
 
-/// Serves on TCP until the service's shutdown. There is no authentication: listen on loopback or a trusted network.
+/// Serves on TCP until the service's shutdown. Who may connect is the listener's affair, who may call what that of the gate.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve_tcp(listener: TcpListener, service: Service) -> Result<(), tonic::transport::Error> {
+pub async fn serve_tcp(
+    listener: Listener,
+    service: Service,
+    gate: Option<Arc<Gate>>,
+) -> Result<(), tonic::transport::Error> {
     let shutdown = service.shutdown.clone().cancelled_owned();
-    let server = Server::builder().concurrency_limit_per_connection(32).add_service(WeirServer::new(service));
-    server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown).await
+    let mut server = Server::builder().concurrency_limit_per_connection(32);
+    let weir = WeirServer::new(service);
+    let server = match gate {
+        Some(gate) => server.add_service(Guarded::new(weir, gate)),
+        None => server.add_service(weir),
+    };
+    server.serve_with_incoming_shutdown(listener.incoming(), shutdown).await
 }

@@ -1,10 +1,14 @@
 //! The agent's own gRPC interface: what `weirctl` shows.
 
+mod bfd;
+mod bgp;
 mod convert;
 mod filter;
 mod listen;
 mod pace;
+mod policy;
 mod rate;
+mod vips;
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -21,7 +25,9 @@ pub use listen::{BindError, UnixSocket, serve_tcp, serve_unix};
 
 use super::proto;
 use super::tally::Tally;
+use crate::enforce::Listeners;
 use crate::model::measurement::{Source, SourceError};
+use crate::model::policy::Enforcement;
 use crate::state::Snapshot;
 use convert::Drops;
 use filter::Filter;
@@ -45,6 +51,8 @@ pub struct Service {
     tally: Arc<Tally>,
     streams: Arc<Semaphore>,
     shutdown: CancellationToken,
+    policy: Option<Arc<dyn Enforcement>>,
+    listeners: Option<Listeners>,
 }
 
 impl Service {
@@ -55,7 +63,20 @@ impl Service {
         tally: Arc<Tally>,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { snapshot, source, tally, streams: Arc::new(Semaphore::new(STREAMS)), shutdown }
+        Self {
+            snapshot,
+            source,
+            tally,
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            shutdown,
+            policy: None,
+            listeners: None,
+        }
+    }
+
+    /// The same with enforcement, where there is any.
+    pub fn with_policy(self, policy: Option<Arc<dyn Enforcement>>, listeners: Listeners) -> Self {
+        Self { listeners: policy.is_some().then_some(listeners), policy, ..self }
     }
 
     fn now(&self) -> Arc<Snapshot> {
@@ -84,12 +105,20 @@ impl Service {
         Reading { at: Instant::now(), measurement, flows: self.flows().await }
     }
 
-    async fn drops(&self) -> Result<Drops, Status> {
-        let measured =
-            self.read(|source| source.measure()).await.inspect_err(|_| self.tally.datapath_errors.one());
-        let host = self.read(|source| source.host()).await.inspect_err(|_| self.tally.host_errors.one());
-        let measurement = measured.map_err(|error| unavailable(&error))?;
-        Ok(convert::drops(&self.now(), &measurement, host.ok().as_ref()))
+    async fn drops(&self) -> Result<(Drops, Vec<proto::Loss>), SourceError> {
+        let tally = Arc::clone(&self.tally);
+        let read = self.read(move |source| {
+            let mut book = tally.losses();
+            let host = source.host().inspect_err(|_| tally.host_errors.one()).ok();
+            let measurement = source.measure().inspect_err(|_| tally.datapath_errors.one())?;
+            if let Some(host) = &host {
+                book.see(&host.links, &measurement.drops, &host.softnet);
+                book.see_rules(&measurement.rule_drops);
+            }
+            Ok((measurement, host, book.losses()))
+        });
+        let ((measurement, host, losses), now) = (read.await?, self.now());
+        Ok((convert::drops(&now, &measurement, host.as_ref()), convert::losses(&now, &losses)))
     }
 
     /// Makes a stream of looks until the client or the agent goes.
@@ -128,6 +157,8 @@ impl proto::weir_server::Weir for Service {
     type TopStream = Stream<proto::TopResponse>;
     type FlowsStream = Stream<proto::FlowsResponse>;
     type DropsStream = Stream<proto::DropsResponse>;
+    type PolicyEventsStream = Stream<proto::PolicyEvent>;
+    type BgpStream = Stream<proto::BgpResponse>;
 
     async fn status(
         &self,
@@ -142,6 +173,61 @@ impl proto::weir_server::Weir for Service {
     async fn links(&self, _: Request<proto::LinksRequest>) -> Result<Response<proto::LinksResponse>, Status> {
         let host = self.read(|source| source.host()).await.inspect_err(|_| self.tally.host_errors.one());
         Ok(Response::new(convert::links(&self.now(), host.ok().as_ref())))
+    }
+
+    async fn policy(
+        &self,
+        _: Request<proto::PolicyRequest>,
+    ) -> Result<Response<proto::PolicyResponse>, Status> {
+        policy::list(self).await.map(Response::new)
+    }
+
+    async fn policy_diff(
+        &self,
+        request: Request<proto::PolicyDiffRequest>,
+    ) -> Result<Response<proto::PolicyDiffResponse>, Status> {
+        policy::diff(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn policy_trace(
+        &self,
+        request: Request<proto::PolicyTraceRequest>,
+    ) -> Result<Response<proto::PolicyTraceResponse>, Status> {
+        policy::trace(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn policy_settle(
+        &self,
+        request: Request<proto::PolicySettleRequest>,
+    ) -> Result<Response<proto::PolicySettleResponse>, Status> {
+        policy::settle(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn policy_events(
+        &self,
+        _: Request<proto::PolicyEventsRequest>,
+    ) -> Result<Response<Self::PolicyEventsStream>, Status> {
+        self.stream(policy::events(self)?)
+    }
+
+    async fn bfd(&self, _: Request<proto::BfdRequest>) -> Result<Response<proto::BfdResponse>, Status> {
+        Ok(Response::new(bfd::answer(&self.now())))
+    }
+
+    async fn vips(
+        &self,
+        request: Request<proto::VipsRequest>,
+    ) -> Result<Response<proto::VipsResponse>, Status> {
+        let table = Arc::clone(&self.now().vip_table);
+        vips::table(&table, request.into_inner().state.as_deref()).map(Response::new)
+    }
+
+    async fn explain(
+        &self,
+        request: Request<proto::ExplainRequest>,
+    ) -> Result<Response<proto::ExplainResponse>, Status> {
+        let table = Arc::clone(&self.now().vip_table);
+        vips::explanation(&table, &request.into_inner().address).map(Response::new)
     }
 
     async fn top(&self, request: Request<proto::TopRequest>) -> Result<Response<Self::TopStream>, Status> {
@@ -190,7 +276,7 @@ impl proto::weir_server::Weir for Service {
                     let (pages, moves) = convert::moving(&service.now(), &filter, flows, moves, skipped);
                     (pages.into_iter().map(Ok).collect(), moves)
                 }
-                Err(error) => (vec![Err(unavailable(&error))], moves),
+                Err(error) => (vec![Ok(convert::flows_problem(&error, skipped))], moves),
             };
             Some((stream::iter(pages), (service, pace, filter, moves)))
         });
@@ -203,8 +289,8 @@ impl proto::weir_server::Weir for Service {
     ) -> Result<Response<Self::DropsStream>, Status> {
         let request = request.into_inner();
         let pace = Pace::new(request.interval_ms)?;
-        let known = Service::drops(self).await?;
-        let first = proto::DropsResponse { drops: known.listed(), skipped: 0 };
+        let (known, losses) = Service::drops(self).await.map_err(|error| unavailable(&error))?;
+        let first = proto::DropsResponse { drops: known.listed(), losses, ..Default::default() };
         let first = stream::once(std::future::ready(Ok(first)));
         if !request.follow {
             return self.stream(first.boxed());
@@ -213,16 +299,40 @@ impl proto::weir_server::Weir for Service {
         let looks = stream::unfold(state, |(service, mut pace, known)| async move {
             let skipped = pace.wait().await;
             service.tally.skipped.add(skipped);
-            let look = Service::drops(&service).await;
-            let drops = look.as_ref().map(|now| now.grown_since(&known)).unwrap_or_default();
-            let (answer, known) = match look {
-                Ok(now) => (Ok(proto::DropsResponse { drops, skipped }), now),
-                Err(status) => (Err(status), known),
+            let (answer, known) = match Service::drops(&service).await {
+                Ok((now, _)) => (convert::grown(&now, &known, skipped), now),
+                Err(error) => (convert::drops_problem(&error, skipped), known),
             };
-            Some((answer, (service, pace, known)))
+            Some((Ok(answer), (service, pace, known)))
         });
         self.stream(first.chain(looks).boxed())
     }
+
+    async fn bgp(&self, request: Request<proto::BgpRequest>) -> Result<Response<Self::BgpStream>, Status> {
+        let request = request.into_inner();
+        let pace = Pace::new(request.interval_ms)?;
+        let wanted = bgp::Wanted::parse(request.peer.as_deref(), request.routes)?;
+        let now = self.now();
+        let first = stream::iter(bgp::pages(&now, &wanted, since_boot())).map(Ok);
+        if !request.follow {
+            return self.stream(first.boxed());
+        }
+        let state = (self.clone(), pace, wanted, Arc::clone(&now.bgp));
+        let looks = stream::unfold(state, |(service, mut pace, wanted, before)| async move {
+            let skipped = pace.wait().await;
+            service.tally.skipped.add(skipped);
+            let now = service.now();
+            let answer = bgp::changes(&now, &before, &wanted, since_boot(), skipped);
+            Some((Ok(answer), (service, pace, wanted, Arc::clone(&now.bgp))))
+        });
+        self.stream(first.chain(looks).boxed())
+    }
+}
+
+/// Time since boot, as snapshots tell times.
+fn since_boot() -> std::time::Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+        .map_or_else(|_| Default::default(), Into::into)
 }
 
 /// Counters at the last look, to tell what moved since.

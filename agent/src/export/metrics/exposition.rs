@@ -1,14 +1,15 @@
 //! Reads everything for a scrape.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use weir_tls::Identity;
 
 use super::{Scrape, Serving, SourceReading, encode};
 use crate::export::tally::{Count, Tally};
-use crate::model::loss::LossBook;
 use crate::model::measurement::{Source, SourceError};
+use crate::oidc::Gate;
 use crate::state::Snapshot;
 
 /// Answers scrapes from what the agent knows and what it reads at that moment.
@@ -17,13 +18,24 @@ pub struct Exposition {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     source: Arc<dyn Source>,
     tally: Arc<Tally>,
-    losses: Arc<Mutex<LossBook>>,
+    identity: Option<Arc<Identity>>,
+    gate: Option<Arc<Gate>>,
 }
 
 impl Exposition {
     /// An exposition of a source; `tally` is shared with all that serve.
     pub fn new(snapshot: watch::Receiver<Arc<Snapshot>>, source: Arc<dyn Source>, tally: Arc<Tally>) -> Self {
-        Self { snapshot, source, tally, losses: Arc::default() }
+        Self { snapshot, source, tally, identity: None, gate: None }
+    }
+
+    /// The same with the certificate of the listeners, where they have one.
+    pub fn with_identity(self, identity: Option<Arc<Identity>>) -> Self {
+        Self { identity, ..self }
+    }
+
+    /// The same with the gate of the gRPC interface, where it has one.
+    pub fn with_gate(self, gate: Option<Arc<Gate>>) -> Self {
+        Self { gate, ..self }
     }
 
     /// Reads and writes everything. It blocks for as long as reading the maps takes: call it where blocking is allowed.
@@ -31,20 +43,37 @@ impl Exposition {
         encode(&Arc::new(self.scrape()))
     }
 
+    /// Makes the reading that the loss ledger counts from. It blocks as [`Self::render`] does.
+    pub fn begin(&self) {
+        let mut book = self.tally.losses();
+        let begun = self.source.host().and_then(|host| Ok((host, self.source.measure()?)));
+        match begun {
+            Ok((host, measurement)) => {
+                book.see(&host.links, &measurement.drops, &host.softnet);
+                book.see_rules(&measurement.rule_drops);
+            }
+            Err(error) => tracing::warn!(%error, "the loss ledger begins with the first scrape"),
+        }
+    }
+
     /// Reads everything. A source that fails is counted and left out.
     pub fn scrape(&self) -> Scrape {
         self.tally.scrapes.one();
-        // Held while reading: the ledger must see readings in the order in which they were made.
-        let mut book = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut book = self.tally.losses();
         let (host, kernel) = read("host", &self.tally.host_errors, || self.source.host());
         let (measurement, datapath) = read("datapath", &self.tally.datapath_errors, || self.source.measure());
         let loss = measurement.as_ref().zip(host.as_ref()).map(|(measurement, host)| {
             book.see(&host.links, &measurement.drops, &host.softnet);
+            book.see_rules(&measurement.rule_drops);
             book.losses()
         });
         drop(book);
+        let policy = self.source.policy().and_then(|read| {
+            let warn = |error: &SourceError| tracing::warn!(%error, cause = %error.source, "left out of this scrape");
+            read.inspect_err(warn).ok()
+        });
         let snapshot = Arc::clone(&self.snapshot.borrow());
-        Scrape { snapshot, measurement, host, loss, serving: self.serving(vec![datapath, kernel]) }
+        Scrape { snapshot, measurement, host, loss, policy, serving: self.serving(vec![datapath, kernel]) }
     }
 
     /// What counts the scrapes.
@@ -63,6 +92,8 @@ impl Exposition {
             skipped: tally.skipped.read(),
             resident_bytes: resident_bytes(),
             cpu_time: cpu_time(),
+            tls: self.identity.as_ref().map(|identity| identity.reading()),
+            access: self.gate.as_ref().map(|gate| gate.reading()),
         }
     }
 }

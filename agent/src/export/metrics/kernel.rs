@@ -208,11 +208,12 @@ pub(super) fn write(page: &mut Page<'_>, scrape: &Scrape) -> fmt::Result {
 }
 
 /// The word of a layer in labels and tables.
-fn layer_word(layer: LossLayer) -> &'static str {
+pub(crate) fn layer_word(layer: LossLayer) -> &'static str {
     match layer {
         LossLayer::Nic => "nic",
         LossLayer::Softnet => "softnet",
         LossLayer::Qdisc => "qdisc",
+        LossLayer::Policy => "policy",
         LossLayer::Kernel => "kernel",
         LossLayer::Unexplained => "unexplained",
     }

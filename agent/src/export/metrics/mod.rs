@@ -3,15 +3,22 @@
 //! Nothing is copied into a registry: a [`Scrape`] is what was read just now, and its series are written from there. So a
 //! series ends when its object does, and a source that failed leaves its series out instead of showing zeros.
 
+mod access;
+mod bfd;
+mod bgp;
+mod cluster;
 mod exposition;
 mod family;
 mod kernel;
 mod link;
 mod own;
+mod policy;
 mod probe;
 pub mod reference;
 mod tcp;
+mod tls;
 mod traffic;
+mod vip;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +30,8 @@ use prometheus_client::registry::Registry;
 
 /// The words for states and kinds, the same in metrics and in the gRPC interface.
 pub(crate) mod words {
-    pub(crate) use super::kernel::neighbour_word as neighbour;
+    pub(crate) use super::bgp::peer_word as bgp_peer;
+    pub(crate) use super::kernel::{layer_word as layer, neighbour_word as neighbour};
     pub(crate) use super::link::{
         counters as link_counters, drops as link_drops, kind_word as kind, state_word as state, watched,
     };
@@ -37,6 +45,7 @@ pub use family::{Family, Kind, Measure, word};
 use crate::model::host::HostCounters;
 use crate::model::loss::Losses;
 use crate::model::measurement::Measurement;
+use crate::model::policy::PolicyStatus;
 use crate::state::Snapshot;
 use family::Page;
 
@@ -54,6 +63,8 @@ pub struct Scrape {
     pub host: Option<HostCounters>,
     /// Where interfaces lost packets since the first scrape.
     pub loss: Option<Losses>,
+    /// What rules did, where there are any.
+    pub policy: Option<PolicyStatus>,
     /// How the agent's own serving goes.
     pub serving: Serving,
 }
@@ -75,6 +86,10 @@ pub struct Serving {
     pub resident_bytes: Option<u64>,
     /// CPU time that the agent has used, where it can be read.
     pub cpu_time: Option<Duration>,
+    /// How the certificate of the listeners does, where they have one.
+    pub tls: Option<weir_tls::Reading>,
+    /// Who was refused, where tokens are asked for.
+    pub access: Option<crate::oidc::Reading>,
 }
 
 /// How reading one source went.
@@ -90,10 +105,24 @@ pub struct SourceReading {
 
 /// All families that a scrape may show, in the order in which they are written.
 pub fn families() -> impl Iterator<Item = &'static Family> {
-    [traffic::FAMILIES, tcp::FAMILIES, link::FAMILIES, kernel::FAMILIES, probe::FAMILIES, own::FAMILIES]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        traffic::FAMILIES,
+        tcp::FAMILIES,
+        link::FAMILIES,
+        kernel::FAMILIES,
+        probe::FAMILIES,
+        policy::FAMILIES,
+        bgp::FAMILIES,
+        bfd::FAMILIES,
+        vip::FAMILIES,
+        cluster::FAMILIES,
+        own::FAMILIES,
+        tls::FAMILIES,
+        access::FAMILIES,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 /// Writes a scrape as OpenMetrics text. Pure: the same scrape gives the same text.
@@ -116,6 +145,15 @@ impl Collector for Scrape {
         link::write(&mut page, &self.snapshot, self.host.as_ref())?;
         kernel::write(&mut page, self)?;
         probe::write(&mut page, &self.snapshot)?;
-        own::write(&mut page, self)
+        if let Some(status) = &self.policy {
+            policy::write(&mut page, status)?;
+        }
+        bgp::write(&mut page, &self.snapshot)?;
+        bfd::write(&mut page, &self.snapshot)?;
+        vip::write(&mut page, &self.snapshot)?;
+        cluster::write(&mut page, &self.snapshot)?;
+        own::write(&mut page, self)?;
+        tls::write(&mut page, self.serving.tls.as_ref())?;
+        access::write(&mut page, self.serving.access.as_ref())
     }
 }

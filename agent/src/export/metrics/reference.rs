@@ -7,10 +7,18 @@ use super::{Family, families};
 
 /// What bounds each label.
 const BOUNDS: &[(&str, &str)] = &[
+    ("about", "6 facts of a BGP session"),
+    ("afi", "2: `ipv4`, `ipv6`"),
+    (
+        "cause",
+        "7 causes by which a BGP session is lost; 3 by which a policy set is: `deadline`, `person`, `superseded`",
+    ),
     ("class", "the class table, plus `other`; a name is at most 64 plain characters"),
     ("counter", "a fixed list of 35 counters in `export/metrics/kernel.rs`"),
     ("cpu", "the node's CPUs"),
+    ("diagnostic", "the 10 words of RFC 5880, 4.1"),
     ("direction", "2: `ingress`, `egress`, seen from the node"),
+    ("event", "4 events that change routes"),
     ("family", "2: `ipv4`, `ipv6`"),
     ("feature", "the features of `weir-agent check`"),
     (
@@ -27,26 +35,44 @@ const BOUNDS: &[(&str, &str)] = &[
         "kind",
         "of links: the kernel's kinds; of probes: `arp` or `nd`, and `echo`; of events: the kernel's tables",
     ),
-    ("layer", "4: `nic`, `softnet`, `qdisc`, `kernel`"),
+    ("layer", "5: `nic`, `softnet`, `qdisc`, `policy`, `kernel`"),
+    ("local_asn", "1 for each BGP session, or `unknown`"),
     ("lockdown", "1"),
     ("map", "the agent's maps"),
     ("master", "1 for each interface"),
+    ("mode", "of policies: `audit`, `enforce`; of BFD: `speaking`, `observing`"),
     ("node", "1"),
     ("parent", "1 for each interface"),
+    (
+        "peer",
+        "256 BGP sessions; those that never came up are forgotten after ten minutes, others after a day; of BFD: the sessions, at most 64",
+    ),
+    ("peer_asn", "1 for each BGP session, or `unknown`"),
+    ("place", "2: `here`, `all`"),
+    ("policy", "the policies of the node"),
     ("port", "the ledger's rows for one virtual address; ports beyond them are `other`"),
     ("prefix", "64 prefixes, those with the most trouble"),
     ("program", "the agent's programs"),
     ("protocol", "of virtual addresses: IANA's names or numbers; of routes: 11 makers"),
-    ("reason", "the running kernel's drop reasons, plus 7 of devices and one of softnet"),
+    (
+        "reason",
+        "of drops: the running kernel's drop reasons, plus 7 of devices and one of softnet; of policies: 20 words; of BFD: 15; of calls: 10",
+    ),
+    ("result", "of certificates: `taken`, `refused`; of keys: `ok`, `failed`"),
+    ("rule", "the rules of the node, at most 4096 since the maps were pinned"),
+    ("side", "2: `here`, `there`"),
     ("source", "of drops: `kernel`, `nic`, `softnet`, `qdisc`; of readings: `datapath`, `host`, `flows`"),
     ("state", "the fixed words of each state"),
     ("table", "a fixed list, see `counter`"),
+    ("type", "the 5 types of BGP messages"),
+    ("verdict", "3: `pass`, `drop`, `saved`"),
     ("version", "1"),
-    ("vip", "the virtual addresses given to the agent"),
+    ("vip", "the virtual addresses given to the agent and those of Services, at most 4096"),
     (
         "vlan",
         "the VLAN identifiers seen with a virtual address, within the ledger's rows; `none` is untagged",
     ),
+    ("wanted", "5: `here`, `elsewhere`, `somewhere`, `no`, `unknown`"),
 ];
 
 const INTRODUCTION: &str = "\

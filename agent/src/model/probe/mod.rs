@@ -2,6 +2,7 @@
 
 mod mtu;
 mod prober;
+mod vip;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use super::route::Route;
 use super::tcp::Histogram;
 
 pub use prober::{Answer, Plan, Prober, Refusal, Request, Transmit};
+pub use vip::{PORTS_MAX, Question, VipPlan, VipProber};
 
 /// How many buckets a latency histogram of a probe has: the last but one ends at half a second, the last at the time-out.
 pub const BUCKETS: usize = 21;

@@ -4,13 +4,15 @@ use std::net::IpAddr;
 
 /// How often a size must go unanswered, while small probes are answered, before it counts as too big.
 const TRIES: u8 = 3;
+/// The MTU of plain Ethernet.
+const ETHERNET: u32 = 1500;
 
 /// A search for the path MTU between a floor that every path carries and the link's own MTU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Search {
     link_mtu: u32,
     floor: u32,
-    /// What an earlier search found: tried before the bisection.
+    /// What an earlier search found, or a router told: tried before the bisection.
     known: Option<u32>,
     /// The largest size answered in this search.
     works: Option<u32>,
@@ -35,7 +37,8 @@ impl Search {
         // No IPv4 packet is larger, whatever a loopback or tunnel device claims.
         let link_mtu = link_mtu.min(65_535);
         let floor = smallest(gateway).min(link_mtu);
-        let known = known.filter(|size| (floor..link_mtu).contains(size));
+        // Beyond a link for larger frames there is most often Ethernet of the usual size.
+        let known = known.or(Some(ETHERNET)).filter(|size| (floor..link_mtu).contains(size));
         Self { link_mtu, floor, known, works: None, fails: None, misses: 0 }
     }
 
@@ -48,6 +51,9 @@ impl Search {
             (None, Some(fails)) => Step::Try(self.known.filter(|known| *known < fails).unwrap_or(self.floor)),
             (Some(works), None) => Step::Found(works),
             (Some(works), Some(fails)) if works + 1 >= fails => Step::Found(works),
+            (Some(works), Some(fails)) if self.known.is_some_and(|known| works < known && known < fails) => {
+                Step::Try(self.known.unwrap_or(works + 1))
+            }
             (Some(works), Some(_)) if self.known == Some(works) => Step::Try(works + 1),
             (Some(works), Some(fails)) => Step::Try(works + (fails - works) / 2),
         }
@@ -71,10 +77,20 @@ impl Search {
         self.misses = 0;
     }
 
-    /// A size does not even leave this host.
+    /// A size does not even leave this host, or a router says that it is too big.
     pub(super) fn too_big(&mut self, size: u32) {
         self.misses = 0;
         self.fails = Some(self.fails.map_or(size, |fails| fails.min(size)));
+    }
+
+    /// A router says that a size is too big and which one is not (RFC 1191 section 4, RFC 8201 section 4). It is a hint: the
+    /// size is tried, and so is the next larger one, for anybody can send such a message.
+    pub(super) fn told(&mut self, size: u32, mtu: u32) {
+        self.too_big(size);
+        let sensible = (self.floor..size).contains(&mtu) && self.works.is_none_or(|works| works < mtu);
+        if sensible {
+            self.known = Some(mtu);
+        }
     }
 }
 
@@ -111,6 +127,7 @@ mod tests {
     #[test]
     fn an_unchanged_bottleneck_is_confirmed_without_a_new_search() {
         assert_eq!(run(Search::new(V4, 9000, Some(1500)), 1500), (Step::Found(1500), 7));
+        assert_eq!(run(Search::new(V4, 9000, None), 1500), (Step::Found(1500), 7), "the usual one");
     }
 
     #[test]
@@ -123,6 +140,34 @@ mod tests {
     #[test]
     fn a_gateway_that_drops_big_echoes_leaves_it_unknown() {
         assert_eq!(run(Search::new(V6, 1500, None), 200).0, Step::NotAnswered);
+    }
+
+    /// As `run`, with routers that tell what they take.
+    fn run_told(mut search: Search, path: u32, told: impl Fn(u32) -> u32) -> (Step, u32) {
+        for sent in 0..200 {
+            match search.step() {
+                Step::Try(size) if size <= path => search.answered(size),
+                Step::Try(size) => search.told(size, told(path)),
+                done => return (done, sent),
+            }
+        }
+        panic!("no end of the search: {search:?}");
+    }
+
+    #[test]
+    fn a_router_that_tells_saves_the_search() {
+        assert_eq!(run_told(Search::new(V4, 1500, None), 1420, |path| path), (Step::Found(1420), 3));
+        assert_eq!(run_told(Search::new(V6, 9000, None), 1280, |path| path), (Step::Found(1280), 3));
+        assert_eq!(run_told(Search::new(V4, 9000, Some(4000)), 1400, |path| path), (Step::Found(1400), 3));
+    }
+
+    #[test]
+    fn a_router_that_lies_misleads_nobody() {
+        for lie in [|_: u32| 0, |path: u32| path / 2, |path: u32| path + 50, |_: u32| 65_535] {
+            let (found, sent) = run_told(Search::new(V4, 1500, None), 1400, lie);
+            assert_eq!(found, Step::Found(1400));
+            assert!(sent < 30, "{sent}");
+        }
     }
 
     #[test]

@@ -20,8 +20,10 @@ pub struct Plan {
     pub timeout: Duration,
     /// Between two searches for the path MTU.
     pub path_mtu_every: Duration,
-    /// Between any two probes of this node: the global budget.
+    /// Between any two probes of this node, on average: the global budget.
     pub gap: Duration,
+    /// How many may go at once before the budget holds them back. A node wakes up once for all of them.
+    pub burst: u32,
 }
 
 impl Default for Plan {
@@ -32,6 +34,7 @@ impl Default for Plan {
             timeout: Duration::from_secs(1),
             path_mtu_every: Duration::from_secs(600),
             gap: Duration::from_millis(5),
+            burst: 8,
         }
     }
 }
@@ -82,6 +85,15 @@ pub enum Answer {
         /// The number from the request.
         token: u64,
     },
+    /// An ICMP error: a sized request is too big for the path.
+    TooBig {
+        /// To which gateway the request was sent.
+        gateway: IpAddr,
+        /// The last 16 bits of the number in the request: more need not come back.
+        sequence: u16,
+        /// The size that would pass, as the router tells.
+        mtu: u32,
+    },
 }
 
 /// Why a probe could not be sent.
@@ -98,8 +110,10 @@ pub enum Refusal {
 pub struct Prober {
     plan: Plan,
     gateways: BTreeMap<(IfIndex, IpAddr), Gateway>,
-    /// When the global budget allows the next probe.
+    /// When the global budget is whole again.
     free: Duration,
+    /// When the next round begins: what was sent in this one is due again then, together.
+    round: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +128,7 @@ const KINDS: [Kind; 3] = [Kind::LinkLayer, Kind::Echo, Kind::PathMtu];
 impl Prober {
     /// A prober without gateways.
     pub fn new(plan: Plan) -> Self {
-        Self { plan, gateways: BTreeMap::new(), free: Duration::ZERO }
+        Self { plan, gateways: BTreeMap::new(), free: Duration::ZERO, round: Duration::ZERO }
     }
 
     /// Takes the gateways that there are now; returns those that are no longer probed.
@@ -145,23 +159,23 @@ impl Prober {
         for gateway in self.gateways.values_mut() {
             gateway.expire(now, self.plan.timeout);
         }
-        if now < self.free {
-            return None;
-        }
         let (due, key, kind) = self.earliest()?;
-        if now < due {
+        if now < due.max(self.allowed()) {
             return None;
         }
-        self.free = now + self.plan.gap;
-        let pause = self.plan.every + share(self.plan.jitter, random());
+        self.free = self.free.max(now) + self.plan.gap;
+        if now >= self.round {
+            self.round = now + self.plan.every + share(self.plan.jitter, random());
+        }
+        let next = self.round.max(now + self.plan.every);
         let search_pause = self.plan.path_mtu_every + share(self.plan.path_mtu_every / 4, random());
         let gateway = self.gateways.get_mut(&key)?;
-        gateway.send(kind, Sent { at: now, token: random() }, now + pause, now + search_pause)
+        gateway.send(kind, Sent { at: now, token: random() }, next, now + search_pause)
     }
 
     /// When [`Self::poll`] has something to do next.
     pub fn next(&self) -> Option<Duration> {
-        let send = self.earliest().map(|(due, ..)| due.max(self.free));
+        let send = self.earliest().map(|(due, ..)| due.max(self.allowed()));
         let lost = self.gateways.values().flat_map(|gateway| &gateway.series);
         let lost = lost.filter_map(|series| Some(series.pending?.at + self.plan.timeout)).min();
         [send, lost].into_iter().flatten().min()
@@ -169,15 +183,19 @@ impl Prober {
 
     /// Takes an answer that arrived at `at`. What answers no open probe is ignored.
     pub fn answer(&mut self, answer: Answer, at: Duration) {
-        let (Answer::LinkLayer { interface, gateway, .. } | Answer::Echo { interface, gateway, .. }) = answer;
-        let Some(gateway) = self.gateways.get_mut(&(interface, gateway)) else { return };
         match answer {
-            Answer::LinkLayer { mac, .. } => {
+            Answer::LinkLayer { interface, gateway, mac } => {
+                let Some(gateway) = self.gateways.get_mut(&(interface, gateway)) else { return };
                 if gateway.answered(Kind::LinkLayer, at, self.plan.timeout) {
                     gateway.mac = mac;
                 }
             }
-            Answer::Echo { token, .. } => {
+            Answer::TooBig { gateway, sequence, mtu } => {
+                let asked = self.gateways.iter_mut().filter(|((_, address), _)| *address == gateway);
+                asked.for_each(|(_, gateway)| gateway.told(sequence, mtu));
+            }
+            Answer::Echo { interface, gateway, token } => {
+                let Some(gateway) = self.gateways.get_mut(&(interface, gateway)) else { return };
                 for kind in [Kind::Echo, Kind::PathMtu] {
                     if gateway.one(kind).pending.is_some_and(|sent| sent.token == token) {
                         gateway.answered(kind, at, self.plan.timeout);
@@ -199,6 +217,11 @@ impl Prober {
     pub fn changed(&mut self) -> Vec<GatewayProbe> {
         let gateways = self.gateways.values_mut();
         gateways.filter_map(|one| std::mem::take(&mut one.changed).then(|| one.shown())).collect()
+    }
+
+    /// When the global budget allows the next probe.
+    fn allowed(&self) -> Duration {
+        self.free.saturating_sub(self.plan.gap * self.plan.burst.saturating_sub(1))
     }
 
     /// The probe that has waited longest; every gateway and kind gets its turn even when the budget is short.
@@ -370,6 +393,15 @@ impl Gateway {
             }
         }
         answered
+    }
+
+    /// A router tells of a request; one that is not open is none of ours.
+    fn told(&mut self, sequence: u16, mtu: u32) {
+        let size = self.size;
+        let open = self.one(Kind::PathMtu).pending.take_if(|sent| sent.token as u16 == sequence);
+        if open.is_some() {
+            self.search.told(size, mtu);
+        }
     }
 
     fn refused(&mut self, request: Request, refusal: Refusal) {

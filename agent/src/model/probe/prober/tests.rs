@@ -147,9 +147,11 @@ proptest! {
         wire.seed = seed;
         wire.run(Duration::from_secs(20), |one| answered >> (one.token % 64) & 1 == 1);
         let plan = Plan::default();
-        for pair in wire.sent.windows(2) {
-            prop_assert!(pair[1].0 >= pair[0].0 + plan.gap);
+        for crowd in wire.sent.windows(plan.burst as usize + 1) {
+            prop_assert!(crowd[plan.burst as usize].0 >= crowd[0].0 + plan.gap);
         }
+        let most = Duration::from_secs(20).div_duration_f64(plan.gap) as usize + plan.burst as usize;
+        prop_assert!(wire.sent.len() <= most);
         let mut last: BTreeMap<(IfIndex, u8), Duration> = BTreeMap::new();
         for (at, one) in &wire.sent {
             let kind = match one.request { Request::LinkLayer { .. } => 0, Request::Echo => 1, Request::Sized(_) => 2 };
@@ -166,6 +168,20 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn probes_of_all_gateways_go_together() {
+    let mut wire = Wire::new((1..=4).map(|index| target(index, 1500)).collect());
+    wire.run(Duration::from_secs(60), |one| !matches!(one.request, Request::Sized(_)));
+    let late = wire
+        .sent
+        .iter()
+        .filter(|(at, one)| *at > Duration::from_secs(30) && !matches!(one.request, Request::Sized(_)));
+    let mut instants: Vec<Duration> = late.map(|(at, _)| *at).collect();
+    assert!(instants.len() >= 4 * 2 * 20, "each gateway is probed about once a second: {}", instants.len());
+    instants.dedup();
+    assert!(instants.len() <= 32, "in one go each: {}", instants.len());
 }
 
 proptest! {

@@ -1,10 +1,35 @@
-//! Virtual IP addresses and what was counted for them before any translation.
+//! Virtual IP addresses: what was counted for them before any translation, and whether what should be so is so.
+//!
+//! [`judge`] is the truth table: it holds what is wanted against what is advertised, learned, answered and seen. It concludes
+//! nothing from what nobody has told, and each finding names what it rests on.
+
+mod book;
+mod evidence;
+mod explain;
+mod judge;
+mod state;
+mod table;
+#[cfg(test)]
+mod tests;
+mod watched;
+mod window;
+mod wire;
 
 use std::net::IpAddr;
 
 use serde::Serialize;
 
 use super::address::{Direction, IfIndex, Mac, Protocol};
+
+pub use book::Book;
+pub use evidence::{Answer, Evidence, NodeFacts, Owner, Session, Stray, Traffic, VipFacts};
+pub use explain::{Explanation, Place, Step, Verdict, explain};
+pub use judge::{Basis, Finding, Learned, Row, Wanted, judge, judge_one};
+pub use state::VipState;
+pub use table::Table;
+pub use watched::{Claim, Recent, SPAN, StrayCount, Watched, owners};
+pub use window::{Growth, Window};
+pub use wire::sessions;
 
 /// A LoadBalancer address that the node may be asked to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

@@ -1,0 +1,84 @@
+//! Which kinds are read, and what of each.
+
+use super::Objects;
+
+/// A kind that is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// Its group.
+    pub(super) group: &'static str,
+    /// The versions that can be read, the best first.
+    pub(super) versions: &'static [&'static str],
+    /// Its name in paths.
+    pub(super) plural: &'static str,
+    /// Which objects.
+    pub(super) which: Which,
+}
+
+/// What the server is asked to leave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Nothing.
+    All,
+    /// All but the object of the node's name.
+    OwnName,
+    /// All but Pods of this node that have not ended.
+    OwnPods,
+    /// All but load balancers.
+    Balancers,
+    /// Slices of headless Services, which have no address of their own.
+    WithAddress,
+}
+
+const fn cilium(name: &'static str, plural: &'static str, which: Which) -> Kind {
+    Kind { name, group: "cilium.io", versions: &["v2", "v2alpha1"], plural, which }
+}
+
+const NODE: Kind =
+    Kind { name: "Node", group: "", versions: &["v1"], plural: "nodes", which: Which::OwnName };
+const POD: Kind = Kind { name: "Pod", group: "", versions: &["v1"], plural: "pods", which: Which::OwnPods };
+
+/// What virtual addresses depend on.
+const OBJECTS: [Kind; 8] = [
+    Kind { name: "Service", group: "", versions: &["v1"], plural: "services", which: Which::Balancers },
+    Kind {
+        name: "EndpointSlice",
+        group: "discovery.k8s.io",
+        versions: &["v1"],
+        plural: "endpointslices",
+        which: Which::WithAddress,
+    },
+    cilium("CiliumLoadBalancerIPPool", "ciliumloadbalancerippools", Which::All),
+    cilium("CiliumBGPAdvertisement", "ciliumbgpadvertisements", Which::All),
+    cilium("CiliumBGPPeerConfig", "ciliumbgppeerconfigs", Which::All),
+    cilium("CiliumBGPNodeConfig", "ciliumbgpnodeconfigs", Which::OwnName),
+    cilium("CiliumBGPClusterConfig", "ciliumbgpclusterconfigs", Which::All),
+    cilium("CiliumL2AnnouncementPolicy", "ciliuml2announcementpolicies", Which::All),
+];
+
+/// The kinds that are read.
+pub(super) fn read(objects: Objects) -> Vec<Kind> {
+    let objects = (objects == Objects::Api).then_some(OBJECTS);
+    [NODE, POD].into_iter().chain(objects.into_iter().flatten()).collect()
+}
+
+impl Which {
+    /// The field selector.
+    pub(super) fn fields(self, node: &str) -> Option<String> {
+        match self {
+            Which::OwnName => Some(format!("metadata.name={node}")),
+            Which::OwnPods => {
+                Some(format!("spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed"))
+            }
+            Which::Balancers => Some("spec.type=LoadBalancer".to_owned()),
+            Which::All | Which::WithAddress => None,
+        }
+    }
+
+    /// The label selector; kube-proxy has the same.
+    pub(super) fn labels(self) -> Option<&'static str> {
+        (self == Which::WithAddress).then_some("!service.kubernetes.io/headless")
+    }
+}

@@ -1,0 +1,61 @@
+//! Tells when files beside the policies change, so that nobody waits for the next look. No more than a hint: where the kernel
+//! gives no watch, and for files elsewhere, there are the looks.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::Path;
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Files as they are when a writer is done with them; also the links of a mounted ConfigMap.
+const WATCHED: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
+    .union(AddWatchFlags::IN_MOVED_TO)
+    .union(AddWatchFlags::IN_MOVED_FROM)
+    .union(AddWatchFlags::IN_DELETE);
+
+/// A watch on the folder of policies, where there can be one.
+pub(super) struct Watch(Option<AsyncFd<Events>>);
+
+struct Events(Inotify);
+
+impl AsRawFd for Events {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl Watch {
+    /// Watches a folder, or the folder of a file.
+    pub(super) fn new(path: &Path) -> Self {
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+        match open(folder) {
+            Ok(watch) => Self(Some(watch)),
+            Err(error) => {
+                tracing::debug!(%error, "no watch on the policies: changes are seen at the next look");
+                Self(None)
+            }
+        }
+    }
+
+    /// Returns once something has changed since the last call; never without a watch.
+    pub(super) async fn changed(&mut self) {
+        let Some(watch) = &mut self.0 else { return std::future::pending().await };
+        match watch.readable_mut().await {
+            Ok(mut ready) => {
+                // What has changed is not looked at: all is read again.
+                while ready.get_inner().0.read_events().is_ok() {}
+                ready.clear_ready();
+            }
+            Err(_) => self.0 = None,
+        }
+    }
+}
+
+fn open(folder: &Path) -> io::Result<AsyncFd<Events>> {
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+    inotify.add_watch(folder, WATCHED)?;
+    // SAFETY: the descriptor is the value's own and is closed with it.
+    Ok(unsafe { AsyncFd::register_with_interest(Events(inotify), Interest::READABLE) }?)
+}

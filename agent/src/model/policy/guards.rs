@@ -1,0 +1,197 @@
+//! Guards, said as rules.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::kind::{LinkGuard, MeshGuard, Peers, PrefixLengths, RateSpec, VipGuard, Word};
+use super::problem::Reason;
+use super::read::{LeftOut, Reader};
+use super::rule::{Action, Addresses, Rule};
+use super::values;
+use super::world::Served;
+use crate::model::address::Direction::{Egress, Ingress};
+
+/// The port of HBONE, in which the mesh carries traffic encrypted.
+const HBONE: u16 = 15_008;
+const SYN: u8 = 2;
+const ACK: u8 = 16;
+
+/// Rules of the guard of links: who may send what at all.
+pub(super) fn link(reader: &mut Reader<'_>) -> Vec<Rule> {
+    let Some(guard) = &reader.policy().spec.link_guard else { return Vec::new() };
+    let LinkGuard { mode, vlans, sources, dhcp_servers, routers } = guard;
+    let name = &reader.policy().metadata.name;
+    let deny =
+        |rule: &str| Rule { past_failsafe: true, ..Rule::new(name, rule, *mode, Ingress, Action::Deny) };
+    let mut rules = Vec::new();
+    if !vlans.is_empty()
+        && let Ok(vlans) = reader.vlans("linkGuard.vlans", vlans)
+    {
+        rules.push(Rule { vlans, other_vlans: true, ..deny("guard-vlan") });
+    }
+    let mut strangers = |field: &str, texts: &[String], own: &[&str]| {
+        let nets = reader.prefixes(field, texts.iter().map(String::as_str));
+        let complete = !texts.is_empty() && nets.len() == texts.len();
+        let own = own.iter().filter_map(|text| values::prefix(text).ok()).map(|(net, _)| net);
+        complete.then(|| {
+            Some(Arc::new(Addresses { inside: None, except: nets.into_iter().chain(own).collect() }))
+        })
+    };
+    // A host may speak before it has an address, and from its link-local one.
+    if let Some(source) = strangers("linkGuard.sources", sources, &["0.0.0.0/32", "::/128", "fe80::/10"]) {
+        rules.push(Rule { source, ..deny("guard-source") });
+    }
+    if let Some(source) = strangers("linkGuard.dhcpServers", dhcp_servers, &[]) {
+        let dhcp = |rule: &str, port| Rule {
+            source: source.clone(),
+            protocol: Some(17),
+            source_ports: vec![port..=port],
+            ..deny(rule)
+        };
+        rules.extend([dhcp("guard-dhcp", 67), dhcp("guard-dhcpv6", 547)]);
+    }
+    if let Some(source) = strangers("linkGuard.routers", routers, &[]) {
+        rules.push(Rule { source, protocol: Some(58), icmp_types: vec![134], ..deny("guard-router-advert") });
+    }
+    rules
+}
+
+/// Rules of the guard of the mesh: between enrolled pods only HBONE.
+pub(super) fn mesh(reader: &mut Reader<'_>) -> Vec<Rule> {
+    let Some(MeshGuard { mode, sets }) = &reader.policy().spec.mesh_guard else { return Vec::new() };
+    let peers = Peers { sets: sets.clone(), ..Peers::default() };
+    if sets.is_empty() {
+        reader.tell("meshGuard.sets", Reason::BadValue, "name at least one set of enrolled pods".to_owned());
+        return Vec::new();
+    }
+    let Ok(pods) = reader.peers("meshGuard", &peers) else { return Vec::new() };
+    let name = reader.policy().metadata.name.clone();
+    let between = |rule: &str, direction, protocol, from, to| Rule {
+        source: Some(pods.clone()),
+        destination: Some(pods.clone()),
+        protocol,
+        source_ports: from,
+        ports: to,
+        pairs: true,
+        ..Rule::new(&name, rule, *mode, direction, Action::Deny)
+    };
+    let (below, above) = (0..=HBONE - 1, HBONE + 1..=u16::MAX);
+    let others = || vec![below.clone(), above.clone()];
+    [Ingress, Egress]
+        .into_iter()
+        .flat_map(|way| {
+            [
+                // Neither to the port of HBONE nor an answer from it.
+                between(
+                    if way == Ingress { "guard-mesh-in" } else { "guard-mesh-out" },
+                    way,
+                    Some(6),
+                    others(),
+                    others(),
+                ),
+                between(
+                    if way == Ingress { "guard-mesh-udp-in" } else { "guard-mesh-udp-out" },
+                    way,
+                    Some(17),
+                    vec![],
+                    vec![],
+                ),
+            ]
+        })
+        .collect()
+}
+
+/// Rules of the guard of virtual addresses.
+pub(super) fn vip(reader: &mut Reader<'_>) -> Vec<Rule> {
+    let Some(guard) = &reader.policy().spec.vip_guard else { return Vec::new() };
+    vip_rules(reader, guard).unwrap_or_default()
+}
+
+fn vip_rules(reader: &mut Reader<'_>, guard: &VipGuard) -> Result<Vec<Rule>, LeftOut> {
+    let name = reader.policy().metadata.name.clone();
+    let rule = |rule: &str, direction, action| Rule::new(&name, rule, guard.mode, direction, action);
+    let vips = Peers { vips: true, ..Peers::default() };
+    let all = Some(reader.peers("vipGuard", &vips)?);
+    let mut rules = Vec::new();
+    if let Some(spec) = &guard.budget {
+        let mut budget = connections(reader, "vipGuard.budget", spec)?;
+        budget.per_destination = true;
+        rules.push(Rule {
+            destination: all.clone(),
+            protocol: Some(6),
+            flags: Some((SYN, ACK)),
+            ..rule("guard-vip-budget", Ingress, Action::Rate(budget))
+        });
+    }
+    if let Some(spec) = &guard.egress_budget {
+        let budget = connections(reader, "vipGuard.egressBudget", spec)?;
+        rules.push(Rule {
+            protocol: Some(6),
+            flags: Some((SYN, ACK)),
+            ..rule("guard-pod-budget", Egress, Action::Rate(budget))
+        });
+    }
+    let given = !guard.services.is_empty();
+    let services = match &reader.world().services {
+        Some(known) if !given => known.clone(),
+        _ => given_services(reader, guard)?,
+    };
+    if services.is_empty() {
+        return Ok(rules);
+    }
+    let inside = |nets: Vec<IpNet>| Some(Arc::new(Addresses { inside: Some(nets), except: Vec::new() }));
+    // An address without a Service may belong to somebody else: Services say nothing of it.
+    let guarded =
+        if given { all } else { inside(services.iter().flat_map(|one| one.vips.clone()).collect()) };
+    for (n, service) in services.into_iter().enumerate() {
+        // The rule that lets them pass is in force even where the guard only looks: it decides what is left to look at.
+        rules.push(Rule {
+            destination: inside(service.vips),
+            source: service.source_ranges.and_then(inside),
+            protocol: Some(service.protocol),
+            ports: service.ports,
+            mode: super::kind::Mode::Enforce,
+            ..rule(&format!("guard-vip-service-{n}"), Ingress, Action::Allow)
+        });
+    }
+    let reject = guard.reject;
+    rules.push(Rule { destination: guarded, reject, ..rule("guard-vip", Ingress, Action::Deny) });
+    Ok(rules)
+}
+
+/// The services that the policy lists itself.
+fn given_services(reader: &mut Reader<'_>, guard: &VipGuard) -> Result<Vec<Served>, LeftOut> {
+    let mut services = Vec::new();
+    for (n, service) in guard.services.iter().enumerate() {
+        let field = format!("vipGuard.services[{n}]");
+        let vips = reader.prefixes(&format!("{field}.vips"), service.vips.iter().map(String::as_str));
+        let protocol = reader
+            .bad(&format!("{field}.protocol"), values::protocol(&Word::Text(service.protocol.clone())))?;
+        let ports: Result<Vec<_>, _> = service.ports.iter().map(values::ports).collect();
+        let ports = reader.bad(&format!("{field}.ports"), ports)?;
+        let ranges = reader
+            .prefixes(&format!("{field}.sourceRanges"), service.source_ranges.iter().map(String::as_str));
+        let source_ranges = (!service.source_ranges.is_empty()).then_some(ranges);
+        services.push(Served { vips, protocol, ports, source_ranges });
+    }
+    Ok(services)
+}
+
+fn connections(
+    reader: &mut Reader<'_>,
+    field: &str,
+    spec: &RateSpec,
+) -> Result<super::rule::Budget, LeftOut> {
+    if spec.connections.is_none() {
+        reader.tell(
+            field,
+            Reason::BadValue,
+            "give connections: these budgets are of new connections".to_owned(),
+        );
+        return Err(LeftOut);
+    }
+    let each = PrefixLengths { ipv4: 32, ipv6: 128 };
+    let spec = RateSpec { per_source: spec.per_source.or(Some(each)), ..spec.clone() };
+    reader.bad(field, values::budget(&spec, false))
+}
