@@ -3,10 +3,11 @@
 use crate::{
     config::{ConfigPath, Dialect, Schema, Tree},
     crd::{DialectChoice, Drift, Mode, RouterSpec},
-    inputs::{Completeness, Inputs, Object},
-    intent::{self, Effect, Intent, Problem},
+    hold,
+    inputs::{Inputs, Object, Origin},
+    intent::{self, Intent, Problem},
     numbering,
-    plan::{self, Ledger, Limits, Plan, numbers::Numbers},
+    plan::{self, Keep, Ledger, Limits, Plan, numbers::Numbers},
     render::{self, Rendered},
 };
 
@@ -19,6 +20,8 @@ pub struct Compiled {
     pub rendered: Rendered,
     /// Numbers once given, to be kept with the ledger.
     pub numbers: Numbers,
+    /// What may not be removed now.
+    pub keep: Keep,
 }
 
 /// What is known about a router when a plan is made.
@@ -41,18 +44,6 @@ impl Compiled {
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.intent.problems.iter().chain(&self.rendered.problems)
     }
-
-    /// Why nothing may be removed now.
-    fn keep_because(&self) -> Option<String> {
-        let refused = self.problems().filter(|p| p.effect == Effect::Refused).count();
-        match (self.intent.completeness, refused) {
-            (Completeness::Incomplete, _) => Some("not all of the source could be read".to_owned()),
-            (Completeness::Complete, 0) => None,
-            (Completeness::Complete, n) => {
-                Some(format!("{n} problems keep objects from being rendered; mend them first"))
-            }
-        }
-    }
 }
 
 /// Derives, numbers and renders.
@@ -66,7 +57,11 @@ pub fn compile(
     let intent = intent::derive(inputs, &router.id.name.as_str().into());
     let (given, numbers) = numbering::number(&intent, dialect, &router.spec.rule_ranges, running, ledger);
     let rendered = render::render(&intent, dialect, &given);
-    Compiled { intent, rendered, numbers }
+    let keep = match hold::keep(inputs, &intent, &rendered.problems, ledger) {
+        Keep::Nothing if router.deleting || inputs.origin == Origin::Cluster => Keep::NotEvenTheLast,
+        keep => keep,
+    };
+    Compiled { intent, rendered, numbers, keep }
 }
 
 /// Plans.
@@ -95,7 +90,7 @@ fn policy(compiled: &Compiled, router: &RouterSpec, limits: Limits) -> plan::Pol
             Drift::Report => plan::Drift::Report,
         },
         deletion_budget: usize::try_from(router.deletion_budget).ok(),
-        keep_because: compiled.keep_because(),
+        keep: compiled.keep.clone(),
         protected: paths.filter_map(|path| path.parse::<ConfigPath>().ok()).collect(),
         management: router.endpoints.iter().find_map(|e| address_of(e)),
         limits,

@@ -344,6 +344,15 @@ mod tests {
         assert_eq!((json["kind"].as_str(), &json["constraint"]), (Some("tag"), &checks));
         let dns = &net.children["dns"];
         assert_eq!((dns.multi, dns.default.as_deref()), (true, Some("2")));
+        // What is written is what `--schema` reads.
+        let file = serde_json::to_vec(&schema).unwrap();
+        let schema = crate::config::Schema::from_json(&file).unwrap();
+        let mut tree = crate::config::Tree::new();
+        tree.add(&"service lab net abc< dns".parse().unwrap(), "10.0.0.1").unwrap();
+        assert_eq!(schema.validate(&tree), []);
+        tree.add(&"service lab net ABC dns".parse().unwrap(), "10.0.0.1").unwrap();
+        tree.add(&"service lab nothing".parse().unwrap(), "x").unwrap();
+        assert_eq!(schema.validate(&tree).len(), 2);
     }
 
     #[test]

@@ -8,9 +8,15 @@ use std::{
     },
 };
 
+mod certificate;
+mod store;
+
+pub use certificate::of_certificate;
+pub use store::of_store;
+
 use axum::{
-    Router, extract::State, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse,
-    routing::get,
+    Router, extract::State, http::StatusCode, http::header::CONTENT_TYPE, middleware::from_fn,
+    response::IntoResponse, routing::get,
 };
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -23,6 +29,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use tokio_util::sync::CancellationToken;
+use weir_tls::{Caller, Identity, Listener, Protocol, welcome_only};
 
 /// A router's name: as many values as there are Router objects.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -38,6 +45,20 @@ pub struct WithReason {
     pub router: String,
     /// How it ended; one of the words of `Outcome`.
     pub result: &'static str,
+}
+
+/// One verb out of a fixed list.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OfVerb {
+    /// `get`, `watch`, `patch`, `create` or `other`.
+    pub verb: &'static str,
+}
+
+/// Whether clusters answer.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OfReach {
+    /// `reachable` or `stale`.
+    pub state: &'static str,
 }
 
 /// Everything that is counted and measured. Clones share the numbers.
@@ -61,6 +82,10 @@ pub struct Metrics {
     pub reachable: Family<OfRouter, Gauge>,
     /// When the router last held all that is wanted.
     pub synced_at: Family<OfRouter, Gauge<f64, AtomicU64>>,
+    /// Calls of the Kubernetes APIs.
+    pub calls: Family<OfVerb, Counter>,
+    /// Other clusters, by whether they answer.
+    pub clusters: Family<OfReach, Gauge>,
 }
 
 fn durations() -> Histogram {
@@ -80,6 +105,8 @@ impl Metrics {
             synced: Family::default(),
             reachable: Family::default(),
             synced_at: Family::default(),
+            calls: Family::default(),
+            clusters: Family::default(),
         };
         let r = registry.sub_registry_with_prefix("vyos_sync");
         let m = metrics.clone();
@@ -92,6 +119,8 @@ impl Metrics {
         r.register("synced", "1 where the router holds all that is wanted", m.synced);
         r.register("reachable", "1 where the router's API answered last", m.reachable);
         r.register_with_unit("synced_timestamp", "When the router last held all", Unit::Seconds, m.synced_at);
+        r.register("api_calls", "Calls of the Kubernetes APIs of all clusters", m.calls);
+        r.register("clusters", "Other clusters that are followed, by whether they answer", m.clusters);
         metrics
     }
 }
@@ -105,18 +134,27 @@ pub struct Shown {
     pub ready: Arc<AtomicBool>,
 }
 
-/// Serves /metrics, /livez and /readyz until stopped.
+/// Serves /metrics, /livez and /readyz until stopped, over TLS where there is an identity. Health is for everybody: the
+/// kubelet asks without a certificate.
 ///
 /// # Errors
 /// The address cannot be bound, or the server fails.
-pub async fn serve(address: SocketAddr, shown: Shown, stop: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(
+    address: SocketAddr,
+    identity: Option<Arc<Identity>>,
+    shown: Shown,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let routes = Router::new()
         .route("/metrics", get(metrics))
+        .route_layer(from_fn(welcome_only))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(shown);
     let listener = tokio::net::TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "serving metrics and health");
+    let listener = Listener::new(listener, identity, Protocol::Pages);
+    let routes = routes.into_make_service_with_connect_info::<Caller>();
     axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 

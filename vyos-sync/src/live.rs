@@ -13,6 +13,7 @@ use crate::{
     apply::{Fault, Landed, Pace, Record, Saved, World},
     config::{Command, Tree, parse},
     crd::Probe,
+    probe::{ProbeError, Probes},
     secret,
     store::Store,
     vyos::{ApiError, Client, Fate, Redactor, Sessions, reboot_is_scheduled, warns_unsaved},
@@ -25,8 +26,7 @@ pub struct Live {
     pub client: Client,
     /// Its state folder.
     pub store: Store,
-    probes: Vec<Probe>,
-    http: reqwest::Client,
+    probes: Probes,
     pace: Mutex<Pace>,
 }
 
@@ -34,13 +34,9 @@ impl Live {
     /// The world of one router.
     ///
     /// # Errors
-    /// The probes' HTTP client cannot be set up.
-    pub fn new(client: Client, store: Store, probes: Vec<Probe>) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(probe_tls())
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Self { client, store, probes, http, pace: Mutex::default() })
+    /// A probe cannot be asked.
+    pub fn new(client: Client, store: Store, probes: &[Probe]) -> Result<Self, ProbeError> {
+        Ok(Self { client, store, probes: Probes::new(probes)?, pace: Mutex::default() })
     }
 
     /// Reads the whole configuration; other people's secrets are replaced by fingerprints at once.
@@ -52,36 +48,6 @@ impl Live {
         let tree = parse::json(&value).map_err(|e| ApiError::NotVyos { what: e.to_string() })?;
         Ok(secret::masked(tree))
     }
-
-    async fn answers(&self, probe: &Probe) -> Result<(), String> {
-        let limit = Duration::from_secs(probe.timeout_seconds.into());
-        let asked = async {
-            match (&probe.tcp, &probe.http) {
-                (Some(address), _) => {
-                    tokio::net::TcpStream::connect(address).await.map(drop).map_err(|e| e.to_string())
-                }
-                (None, Some(url)) => {
-                    let answer = self.http.get(url).send().await.map_err(|e| e.without_url().to_string())?;
-                    answer.error_for_status().map(drop).map_err(|e| e.without_url().to_string())
-                }
-                (None, None) => Err("it has neither tcp nor http".to_owned()),
-            }
-        };
-        let done = tokio::time::timeout(limit, asked).await;
-        done.unwrap_or_else(|_| Err(format!("no answer in {limit:?}")))
-            .map_err(|e| format!("probe `{}`: {e}", probe.name))
-    }
-}
-
-/// Probes look through the router at the world: public authorities do.
-fn probe_tls() -> rustls::ClientConfig {
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let roots = rustls::RootCertStore::empty();
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    // The ring provider has the default versions, so this cannot fail.
-    builder
-        .map(|b| b.with_root_certificates(roots).with_no_client_auth())
-        .unwrap_or_else(|e| unreachable!("{e}"))
 }
 
 fn fault(error: ApiError) -> Fault {
@@ -157,8 +123,11 @@ impl World for Live {
     }
 
     async fn silent_probes(&self) -> Vec<String> {
-        let all = self.probes.iter().map(|probe| self.answers(probe));
-        futures::future::join_all(all).await.into_iter().filter_map(Result::err).collect()
+        let up = match self.probes.ask_for_sessions() {
+            true => self.sessions().await.map_err(|e| e.to_string()),
+            false => Ok(BTreeSet::new()),
+        };
+        self.probes.silent(up.as_ref().map_err(String::as_str)).await
     }
 
     async fn keep(&self, record: &Record) -> Result<(), Fault> {

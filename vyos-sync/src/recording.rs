@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     config::{Dialect, Tree},
+    pass::Seen,
     plan::Ledger,
-    reconcile::Seen,
     secret,
 };
 

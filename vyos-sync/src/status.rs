@@ -1,4 +1,4 @@
-//! What people and other controllers read: RouterChanges and conditions.
+//! What people and other controllers read of a pass: conditions on the Router and on its objects. Pure.
 
 use std::collections::BTreeMap;
 
@@ -8,68 +8,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    apply::{Failure, Guard, Record},
-    crd::{IntentStatus, RouterChange, RouterChangeSpec, RouterChangeStatus, RouterRef, RouterStatus},
+    apply::Failure,
+    crd::{IntentStatus, RouterStatus},
+    inputs::StoreState,
     intent::Effect,
-    reconcile::{Error, Outcome, Report},
+    pass::{Error, Outcome, Report},
+    plan::Keep,
 };
-
-/// Annotation that keeps what guards the change.
-const GUARD: &str = "weir.dev/guard";
-
-/// A record as the object that is shown.
-pub fn router_change(record: &Record) -> RouterChange {
-    let spec = RouterChangeSpec {
-        router_ref: RouterRef { name: record.router.clone() },
-        plan_hash: record.plan_hash.clone(),
-        commands: record.commands.clone(),
-        undo: record.undo.clone(),
-        owners: record.owners.clone(),
-        deadline: Some(record.deadline.to_string()),
-    };
-    let mut change = RouterChange::new(&record.name, spec);
-    let guard = match record.guard {
-        Guard::Confirm => "Confirm",
-        Guard::Reboot => "Reboot",
-    };
-    change.metadata.annotations = Some(BTreeMap::from([(GUARD.to_owned(), guard.to_owned())]));
-    change.status = Some(RouterChangeStatus {
-        phase: record.phase,
-        result: record.result,
-        message: (!record.message.is_empty()).then(|| record.message.clone()),
-        started_at: Some(record.started.to_string()),
-        finished_at: record.ended.map(|t| t.to_string()),
-        conditions: Vec::new(),
-    });
-    change
-}
-
-/// The record in an object that [`router_change`] made.
-pub fn record(change: &RouterChange) -> Option<Record> {
-    let status = change.status.clone()?;
-    let guard = match change.metadata.annotations.as_ref()?.get(GUARD)?.as_str() {
-        "Confirm" => Guard::Confirm,
-        "Reboot" => Guard::Reboot,
-        _ => return None,
-    };
-    let time = |text: &Option<String>| text.as_ref().and_then(|t| t.parse::<Timestamp>().ok());
-    let spec = &change.spec;
-    Some(Record {
-        name: change.metadata.name.clone()?,
-        router: spec.router_ref.name.clone(),
-        plan_hash: spec.plan_hash.clone(),
-        commands: spec.commands.clone(),
-        undo: spec.undo.clone(),
-        owners: spec.owners.clone(),
-        guard,
-        started: time(&status.started_at)?,
-        deadline: time(&spec.deadline)?,
-        phase: status.phase,
-        result: status.result,
-        ended: time(&status.finished_at),
-        message: status.message.unwrap_or_default(),
-    })
-}
 
 /// One condition. The transition time moves only when the status does.
 pub fn condition(
@@ -101,12 +46,23 @@ pub struct Statuses {
     pub objects: BTreeMap<String, IntentStatus>,
 }
 
-/// What a pass says of the Router and of its objects. `last` is what was said before.
-pub fn statuses(pass: Result<&Report, &Error>, now: Timestamp, last: &Statuses) -> Statuses {
+/// What a pass says of the Router and of its objects, and how its store of secrets stands. `last` is what was said before.
+pub fn statuses(
+    pass: Result<&Report, &Error>,
+    store: Option<&StoreState>,
+    now: Timestamp,
+    last: &Statuses,
+) -> Statuses {
     let before = &last.router.conditions;
     let say =
         |kind: &str, holds, reason: &str, message: &str| condition(kind, holds, reason, message, now, before);
     let mut router = RouterStatus { conditions: Vec::new(), ..last.router.clone() };
+    router.conditions.extend(store.map(|state| match state {
+        StoreState::Answers => {
+            say(STORE, Holds::Yes, "Answers", "every secret that is wanted of it was read")
+        }
+        StoreState::Kept { reason, text } => say(STORE, Holds::No, reason, text),
+    }));
     let report = match pass {
         Ok(report) => report,
         Err(error) => {
@@ -124,6 +80,22 @@ pub fn statuses(pass: Result<&Report, &Error>, now: Timestamp, last: &Statuses) 
         true => say("SourcesComplete", Holds::Yes, "AllRead", "all of the source was read"),
         false => say("SourcesComplete", Holds::No, "Unreadable", &faults.join("; ")),
     });
+    router.conditions.push(match &report.compiled.keep {
+        Keep::Nothing | Keep::NotEvenTheLast => {
+            say("PruneAllowed", Holds::Yes, "AllKnown", "what is no longer wanted is removed")
+        }
+        Keep::All(why) => {
+            let text =
+                format!("nothing of the source is removed, because it is not known what it wants: {why}");
+            say("PruneAllowed", Holds::No, "SourceUnreadable", &text)
+        }
+        Keep::Of { because, .. } => {
+            let names: Vec<String> = because.iter().map(ToString::to_string).collect();
+            let text =
+                format!("nothing is removed of these objects, or made from them: {}", names.join(", "));
+            say("PruneAllowed", Holds::No, "ObjectsRefused", &text)
+        }
+    });
     let (synced, reason) = match &report.outcome {
         Outcome::InSync | Outcome::Applied(_) => (Holds::Yes, "InSync"),
         Outcome::Failed(Failure::Gone(_) | Failure::Unknown(_)) => (Holds::Unknown, "Unknown"),
@@ -140,11 +112,21 @@ pub fn statuses(pass: Result<&Report, &Error>, now: Timestamp, last: &Statuses) 
     Statuses { router, objects: objects(report, now, last) }
 }
 
+/// Whether the store of secrets answers.
+const STORE: &str = "SecretStoreReachable";
+
+/// Whether all that an object asks for could be rendered, without doubt. It may be `Ready` all the same.
+const COMPLETE: &str = "Complete";
+
 fn objects(report: &Report, now: Timestamp, last: &Statuses) -> BTreeMap<String, IntentStatus> {
     let mut found: BTreeMap<String, Vec<(&str, String, String)>> = BTreeMap::new();
-    for problem in report.compiled.problems().filter(|p| p.effect == Effect::Refused) {
+    for problem in report.compiled.problems() {
         let text = format!("{}: {}; {}", problem.field, problem.what, problem.way_out);
-        found.entry(problem.object.to_string()).or_default().push(("Accepted", "Refused".to_owned(), text));
+        let (kind, reason) = match problem.effect {
+            Effect::Refused => ("Accepted", "Refused"),
+            Effect::Noted => (COMPLETE, "Noted"),
+        };
+        found.entry(problem.object.to_string()).or_default().push((kind, reason.to_owned(), text));
     }
     for blocked in &report.plan.blocked {
         for object in &blocked.objects {
@@ -162,7 +144,7 @@ fn objects(report: &Report, now: Timestamp, last: &Statuses) -> BTreeMap<String,
                 None => conditions.push(condition(kind, Holds::No, reason, text, now, before)),
             }
         }
-        if let Some((_, reason, text)) = said.first() {
+        if let Some((_, reason, text)) = said.iter().find(|(kind, ..)| *kind != COMPLETE) {
             conditions.push(condition("Ready", Holds::No, reason, text, now, before));
         }
         (object, IntentStatus { observed_generation: None, conditions })

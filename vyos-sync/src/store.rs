@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -11,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     apply::Record,
     crd::{ChangePhase, ChangeResult, RouterChange},
-    status,
+    secret::Seal,
 };
 
 /// The state of one router.
@@ -19,8 +20,31 @@ use crate::{
 pub struct Store {
     folder: PathBuf,
     router: String,
+    mirror: Option<Arc<dyn Mirror>>,
 }
 
+/// Where the state is kept besides the folder, so that another controller can go on from it. It is written before the folder
+/// is: what is not in it has not happened.
+pub trait Mirror: std::fmt::Debug + Send + Sync {
+    /// Keeps a document, such as the ledger.
+    ///
+    /// # Errors
+    /// It is not kept. Nothing may be sent to the router then.
+    fn put(&self, name: &str, document: &[u8]) -> io::Result<()>;
+    /// Keeps the record of a change.
+    ///
+    /// # Errors
+    /// It is not kept. Nothing may be sent to the router then.
+    fn keep(&self, record: &Record) -> io::Result<()>;
+    /// Forgets the record of an old change.
+    ///
+    /// # Errors
+    /// It is still there.
+    fn forget(&self, change: &str) -> io::Result<()>;
+}
+
+/// Where the key is under which secrets are remembered.
+const SEAL: &str = "seal.key";
 /// How many RouterChanges are kept.
 const KEPT: usize = 100;
 
@@ -34,7 +58,14 @@ impl Store {
         let mut builder = fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
         builder.create(folder.join("changes"))?;
-        Ok(Self { folder, router: router.to_owned() })
+        Ok(Self { folder, router: router.to_owned(), mirror: None })
+    }
+
+    /// Keeps all that is written from now on in another place too.
+    #[must_use]
+    pub fn mirrored(mut self, mirror: Arc<dyn Mirror>) -> Self {
+        self.mirror = Some(mirror);
+        self
     }
 
     /// A document of the state, such as the ledger. `None` where it was never written.
@@ -45,12 +76,50 @@ impl Store {
         read(&self.folder.join(name))
     }
 
+    /// Puts a document back as a mirror has it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn restore(&self, name: &str, document: &[u8]) -> io::Result<()> {
+        replace(&self.folder.join(name), document)
+    }
+
     /// Replaces a document of the state.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
-        replace(&self.folder.join(name), &serde_json::to_vec_pretty(value)?)
+        let document = serde_json::to_vec_pretty(value)?;
+        if let Some(mirror) = &self.mirror {
+            mirror.put(name, &document)?;
+        }
+        replace(&self.folder.join(name), &document)
+    }
+
+    /// The key under which this state remembers secrets; made where there is none. Without it a password that was
+    /// changed on the router cannot be told from one that was changed in the source.
+    ///
+    /// # Errors
+    /// It can neither be read nor made.
+    pub fn seal(&self) -> io::Result<Seal> {
+        let file = self.folder.join(SEAL);
+        let bytes = match fs::read(&file) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let mut key = [0; 32];
+                io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut key)?;
+                if let Some(mirror) = &self.mirror {
+                    mirror.put(SEAL, &key)?;
+                }
+                replace(&file, &key)?;
+                return Ok(Seal::new(key));
+            }
+            read => read?,
+        };
+        let key = <[u8; 32]>::try_from(bytes.as_slice());
+        key.map(Seal::new).map_err(|_| {
+            let why = format!("{}: it is no key of 32 bytes; remove it", file.display());
+            io::Error::new(io::ErrorKind::InvalidData, why)
+        })
     }
 
     /// Removes a document of the state; fine where there is none.
@@ -69,11 +138,17 @@ impl Store {
     /// # Errors
     /// It cannot be written.
     pub fn keep(&self, record: &Record) -> io::Result<()> {
-        let change = status::router_change(record);
+        if let Some(mirror) = &self.mirror {
+            mirror.keep(record)?;
+        }
+        let change = record.to_object();
         let text = serde_saphyr::to_string(&change).map_err(|e| io::Error::other(e.to_string()))?;
         replace(&self.change_file(&record.name), text.as_bytes())?;
         let names = self.change_names()?;
         for old in names.iter().take(names.len().saturating_sub(KEPT)) {
+            if let Some(mirror) = &self.mirror {
+                mirror.forget(old)?;
+            }
             fs::remove_file(self.change_file(old))?;
         }
         Ok(())
@@ -115,7 +190,7 @@ impl Store {
             |why: String| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", file.display()));
         let text = fs::read_to_string(&file).map_err(|e| bad(e.to_string()))?;
         let change: RouterChange = serde_saphyr::from_str(&text).map_err(|e| bad(e.to_string()))?;
-        status::record(&change).ok_or_else(|| bad(format!("it is no RouterChange of `{}`", self.router)))
+        Record::of_object(&change).ok_or_else(|| bad(format!("it is no RouterChange of `{}`", self.router)))
     }
 
     fn change_names(&self) -> io::Result<Vec<String>> {

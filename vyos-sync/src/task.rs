@@ -47,3 +47,16 @@ pub fn until_signal() -> std::io::Result<CancellationToken> {
     });
     Ok(stop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::resource::getrlimit;
+
+    #[test]
+    fn no_core_is_ever_dumped() {
+        forbid_core_dumps().unwrap();
+        assert!(!prctl::get_dumpable().unwrap());
+        assert_eq!(getrlimit(Resource::RLIMIT_CORE).unwrap(), (0, 0));
+    }
+}

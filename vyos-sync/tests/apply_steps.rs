@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use vyos_sync::{
     apply::{self, Change, Failure, Fault, Found, Guard, Landed, Pace, Policy, Record, Saved, World},
-    config::{Command, Tree, Untyped, diff},
+    config::{Command, ConfigPath, Tree, Untyped, diff},
     crd::{ChangePhase, ChangeResult},
 };
 
@@ -46,6 +46,11 @@ struct State {
     sessions: BTreeSet<IpAddr>,
     probes: Vec<String>,
     commits: usize,
+    session_reads: usize,
+    /// The next commit takes all sessions down.
+    commit_cuts_sessions: bool,
+    /// What somebody else sets right after the next commit.
+    edit_after_commit: Option<(ConfigPath, String)>,
 }
 
 struct Model {
@@ -69,6 +74,9 @@ impl Model {
             sessions: BTreeSet::new(),
             probes: Vec::new(),
             commits: 0,
+            session_reads: 0,
+            commit_cuts_sessions: false,
+            edit_after_commit: None,
         };
         Self { guard, state: Mutex::new(state) }
     }
@@ -148,6 +156,12 @@ impl World for Model {
             for command in &commands[..live] {
                 s.running.apply(command, &Untyped).unwrap();
             }
+            if std::mem::take(&mut s.commit_cuts_sessions) {
+                s.sessions.clear();
+            }
+            if let Some((path, value)) = s.edit_after_commit.take() {
+                s.running.set(&path, value).unwrap();
+            }
             if let Some(minutes) = minutes {
                 assert!(s.timer.is_none(), "a second timer was armed");
                 s.timer = Some(s.now + SignedDuration::from_mins(minutes.into()));
@@ -189,7 +203,10 @@ impl World for Model {
         })
     }
     async fn sessions(&self) -> Result<BTreeSet<IpAddr>, Fault> {
-        self.call(|s| Ok(s.sessions.clone()))
+        self.call(|s| {
+            s.session_reads += 1;
+            Ok(s.sessions.clone())
+        })
     }
     async fn silent_probes(&self) -> Vec<String> {
         self.look(|s| s.probes.clone())
@@ -237,6 +254,7 @@ fn change(model: &Model, desired: &Tree) -> Change {
         plan_hash: "hash".into(),
         batches: vec![diff(&before, desired, &Untyped)],
         before,
+        read_at: model.now(),
         owners: Vec::new(),
     }
 }
@@ -292,8 +310,8 @@ fn a_change_is_armed_verified_confirmed_and_saved() {
 #[test]
 fn a_refused_change_leaves_nothing_behind() {
     for trouble in [Trouble::Refuse, Trouble::HalfApply] {
-        // Calls of a confirmed change: keep, sessions, keep(Sent), commit.
-        let model = Model::new(&tree(BEFORE), Guard::Confirm).with(3, trouble);
+        // Calls of a confirmed change: keep, keep(Sent), commit.
+        let model = Model::new(&tree(BEFORE), Guard::Confirm).with(2, trouble);
         let failure = run(&model, &after()).unwrap_err();
         assert!(matches!(failure, Failure::Refused(_)), "{failure:?}");
         model.look(|s| {
@@ -306,14 +324,14 @@ fn a_refused_change_leaves_nothing_behind() {
 
 #[test]
 fn a_lost_reply_is_not_a_failure() {
-    let model = Model::new(&tree(BEFORE), Guard::Confirm).with(3, Trouble::LoseReply);
+    let model = Model::new(&tree(BEFORE), Guard::Confirm).with(2, Trouble::LoseReply);
     assert!(run(&model, &after()).is_ok());
     model.look(|s| assert_eq!((s.commits, &s.saved), (1, &after())));
 }
 
 #[test]
 fn a_cut_off_router_reverts_by_itself_and_the_plan_is_quarantined() {
-    for (guard, commit) in [(Guard::Confirm, 3), (Guard::Reboot, 6)] {
+    for (guard, commit) in [(Guard::Confirm, 2), (Guard::Reboot, 5)] {
         let model = Model::new(&tree(BEFORE), guard).with(commit, Trouble::CutOff);
         let failure = run(&model, &after()).unwrap_err();
         assert!(matches!(failure, Failure::Gone(_)), "{failure:?}");
@@ -327,6 +345,76 @@ fn a_cut_off_router_reverts_by_itself_and_the_plan_is_quarantined() {
             assert_eq!(s.running, tree(BEFORE));
         });
     }
+}
+
+#[test]
+fn an_edit_between_reading_and_sending_is_seen() {
+    for guard in [Guard::Confirm, Guard::Reboot] {
+        let model = Model::new(&tree(BEFORE), guard);
+        let change = change(&model, &after());
+        let edited = tree(&format!("{BEFORE}\nnat source rule 100 protocol udp"));
+        model.state.lock().unwrap().running = edited.clone();
+        // The router is saved, so that nothing else stands in the way.
+        model.state.lock().unwrap().saved = edited.clone();
+        model.state.lock().unwrap().pass(Duration::from_secs(3));
+        let policy = Policy { guard, minutes: 5, settle: Duration::from_secs(10) };
+        let failure =
+            futures::executor::block_on(apply::apply(&model, change, policy, &Untyped)).unwrap_err();
+        assert!(matches!(&failure, Failure::Overtaken(path) if path.contains("rule 100")), "{failure:?}");
+        model.look(|s| {
+            assert_eq!((&s.running, s.commits, s.timer, s.reboot), (&edited, 0, None, None));
+            assert!(!s.record.as_ref().unwrap().is_open());
+        });
+    }
+}
+
+#[test]
+fn an_edit_between_two_commits_stops_the_change_and_stays() {
+    let model = Model::new(&tree(BEFORE), Guard::Confirm);
+    let mut change = change(&model, &after());
+    change.batches = change.batches.concat().into_iter().map(|command| vec![command]).collect();
+    assert_eq!(change.batches.len(), 2);
+    let theirs = change.batches[1][0].path().clone();
+    model.state.lock().unwrap().edit_after_commit = Some((theirs.clone(), "udp".to_owned()));
+    let policy = Policy { guard: Guard::Confirm, minutes: 5, settle: Duration::from_secs(10) };
+    let failure = futures::executor::block_on(apply::apply(&model, change, policy, &Untyped)).unwrap_err();
+    assert!(matches!(failure, Failure::Overtaken(_)), "{failure:?}");
+    model.look(|s| {
+        let mut left = tree(BEFORE);
+        left.set(&theirs, "udp").unwrap();
+        assert_eq!((&s.running, s.timer), (&left, None));
+    });
+}
+
+#[test]
+fn sessions_are_read_only_where_they_may_be_reset() {
+    let bgp =
+        "protocols bgp neighbor 10.0.10.9 remote-as 65001\nprotocols bgp neighbor 10.0.10.9 description a";
+    let before = tree(&format!("{BEFORE}\n{bgp}"));
+    let reads = |desired: &str| {
+        let model = Model::new(&before, Guard::Confirm);
+        model.state.lock().unwrap().sessions = BTreeSet::from(["10.0.10.9".parse().unwrap()]);
+        run(&model, &tree(desired)).unwrap();
+        model.look(|s| s.session_reads)
+    };
+    let more = format!("{BEFORE}\n{bgp}\nprotocols bgp neighbor 10.0.10.8 remote-as 65001");
+    assert_eq!(reads(&more), 0, "a new peer resets no other");
+    assert_eq!(reads(&format!("{BEFORE}\n{}", bgp.replace("65001", "65002"))), 2, "before and after");
+}
+
+#[test]
+fn a_session_that_does_not_come_back_undoes_the_change() {
+    let bgp = "protocols bgp neighbor 10.0.10.9 remote-as 65001";
+    let before = tree(&format!("{BEFORE}\n{bgp}"));
+    let model = Model::new(&before, Guard::Confirm);
+    {
+        let mut state = model.state.lock().unwrap();
+        state.sessions = BTreeSet::from(["10.0.10.9".parse().unwrap()]);
+        state.commit_cuts_sessions = true;
+    }
+    let failure = run(&model, &tree(&format!("{BEFORE}\n{}", bgp.replace("65001", "65002")))).unwrap_err();
+    assert!(matches!(&failure, Failure::RolledBack(why) if why.contains("10.0.10.9")), "{failure:?}");
+    model.look(|s| assert_eq!((&s.running, s.timer), (&before, None)));
 }
 
 #[test]

@@ -6,11 +6,14 @@
 mod batch;
 mod record;
 mod resume;
+mod sessions;
 mod step;
 mod verify;
 mod world;
 
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 pub use batch::{Pace, batches};
 pub use record::{Guard, Record};
@@ -35,6 +38,8 @@ pub struct Change {
     pub batches: Vec<Vec<Command>>,
     /// The configuration that the plan was made against.
     pub before: Tree,
+    /// When that was read.
+    pub read_at: Timestamp,
     /// The objects that asked for it.
     pub owners: Vec<String>,
 }
@@ -63,6 +68,9 @@ pub enum Failure {
     /// Nothing was sent, or nothing of it was taken. The same plan may be tried again.
     #[error("not sent: {0}")]
     NotSent(String),
+    /// Others edited the router since the plan was made; nothing of it is live. A new plan takes its place.
+    #[error("others edited the router since it was read: {0}")]
+    Overtaken(String),
     /// The router refused it; what was live of it is undone.
     #[error("the router refused the change, and what was live of it is undone: {0}")]
     Refused(String),
@@ -82,6 +90,11 @@ impl Failure {
     pub fn quarantines(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::RolledBack(_))
     }
+
+    /// Whether some of it may be live all the same.
+    pub fn leaves_doubt(&self) -> bool {
+        matches!(self, Self::Gone(_) | Self::Unknown(_))
+    }
 }
 
 /// Applies one change.
@@ -96,7 +109,8 @@ pub async fn apply<W: World + Sync, K: Kinds + Sync>(
 ) -> Result<Applied, Failure> {
     let recorded = Recorded::write(world, change, policy, kinds).await?;
     let armed = recorded.arm().await?;
-    let committed = armed.commit().await?;
+    let current = armed.look_again().await?;
+    let committed = current.commit().await?;
     let verified = committed.verify().await?;
     verified.settle().await
 }

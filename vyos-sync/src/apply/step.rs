@@ -13,7 +13,8 @@ use super::{
     Change, Failure, Policy,
     batch::batches,
     record::{Guard, Record},
-    verify::{Touched, differences, expected_sessions, inverse},
+    sessions,
+    verify::{Touched, differences, inverse},
     world::{Fault, Landed, Saved, World},
 };
 use crate::{
@@ -24,6 +25,8 @@ use crate::{
 
 /// How long to wait between two looks at something that should come back.
 const LOOK: Duration = Duration::from_secs(2);
+/// A reading older than this is taken again before anything is sent.
+const FRESH: SignedDuration = SignedDuration::from_secs(2);
 /// A router that is left alone this long before its own undo is due still has time to answer a confirm.
 const MARGIN: SignedDuration = SignedDuration::from_secs(20);
 
@@ -45,6 +48,8 @@ struct Course<'w, W, K> {
 pub(super) struct Recorded<'w, W, K>(Course<'w, W, K>);
 /// The undo is armed, or will be by the commit itself.
 pub(super) struct Armed<'w, W, K>(Course<'w, W, K>);
+/// The router is still what the plan was made against.
+pub(super) struct Current<'w, W, K>(Course<'w, W, K>);
 /// All of it is live.
 pub(super) struct Committed<'w, W, K>(Course<'w, W, K>);
 /// It is what it was meant to be.
@@ -100,8 +105,10 @@ impl<'w, W: World + Sync, K: Kinds + Sync> Recorded<'w, W, K> {
 
     async fn prepare(&mut self) -> Result<(), String> {
         let course = &mut self.0;
-        let before = course.world.sessions().await.map_err(|e| e.to_string())?;
-        course.sessions = expected_sessions(&before, &course.expected);
+        if sessions::may_reset(&course.change.before, &course.expected, &course.change.commands()) {
+            let before = course.world.sessions().await.map_err(|e| e.to_string())?;
+            course.sessions = sessions::expected_up(&before, &course.expected);
+        }
         match course.policy.guard {
             Guard::Confirm => Ok(()),
             Guard::Reboot => course.set_reboot().await,
@@ -110,13 +117,44 @@ impl<'w, W: World + Sync, K: Kinds + Sync> Recorded<'w, W, K> {
 }
 
 impl<'w, W: World + Sync, K: Kinds + Sync> Armed<'w, W, K> {
+    /// Reads the router again where the plan's own reading is no longer fresh.
+    pub(super) async fn look_again(mut self) -> Result<Current<'w, W, K>, Failure> {
+        if self.0.is_fresh() {
+            return Ok(Current(self.0));
+        }
+        let failure = match self.0.world.tree().await {
+            Ok(running) => match diff(&self.0.change.before, &running, self.0.kinds).first() {
+                None => {
+                    self.0.change.read_at = self.0.world.now();
+                    return Ok(Current(self.0));
+                }
+                Some(edit) => Failure::Overtaken(edit.path().to_string()),
+            },
+            Err(fault) => Failure::NotSent(fault.to_string()),
+        };
+        match self.0.policy.guard {
+            Guard::Reboot => Err(self.0.dropped(ChangeResult::Failed, failure).await),
+            Guard::Confirm => {
+                self.0.end(ChangeResult::Failed, &failure.to_string()).await;
+                Err(failure)
+            }
+        }
+    }
+}
+
+impl<'w, W: World + Sync, K: Kinds + Sync> Current<'w, W, K> {
     /// Sends the commands, in one commit or in as few as fit.
     pub(super) async fn commit(mut self) -> Result<Committed<'w, W, K>, Failure> {
         self.0.step(ChangePhase::Sent).await?;
         let mut armed_by_commit = self.0.policy.guard == Guard::Reboot;
-        for batch in std::mem::take(&mut self.0.change.batches) {
+        let batches = std::mem::take(&mut self.0.change.batches);
+        for (sent, batch) in batches.iter().enumerate() {
+            if let Some(path) = self.0.edited_meanwhile(&batches, sent).await {
+                self.0.touched = Touched::by(&batches[..sent].concat());
+                return Err(self.0.undo(Failure::Overtaken(path)).await);
+            }
             let minutes = (!armed_by_commit).then_some(self.0.policy.minutes);
-            match self.0.send(&batch, minutes).await {
+            match self.0.send(batch, minutes).await {
                 Ok(landed) => armed_by_commit |= landed == Landed::Armed || minutes.is_some(),
                 Err(fault) => return self.decide(fault).await,
             }
@@ -249,6 +287,22 @@ impl<W: World + Sync, K: Kinds + Sync> Course<'_, W, K> {
                 ))
             }
         }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.world.now().duration_since(self.change.read_at) <= FRESH
+    }
+
+    /// Between two commits: a place of those to come that others have edited since the plan was made.
+    async fn edited_meanwhile(&self, batches: &[Vec<Command>], sent: usize) -> Option<String> {
+        if sent == 0 {
+            return None;
+        }
+        let so_far = after(&self.change.before, &batches[..sent].concat(), self.kinds).ok()?;
+        // A router that cannot be read now is met again by the commit itself.
+        let running = self.world.tree().await.ok()?;
+        let to_come = Touched::by(&batches[sent..].concat());
+        differences(&so_far, &running, &to_come, self.kinds).ours.first().map(ToString::to_string)
     }
 
     async fn send(&self, batch: &[Command], minutes: Option<u16>) -> Result<Landed, Fault> {

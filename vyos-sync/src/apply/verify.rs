@@ -1,8 +1,6 @@
 //! Is the router what the change was meant to make it? Pure comparisons.
 
-use std::{collections::BTreeSet, net::IpAddr};
-
-use ipnet::IpNet;
+use std::collections::BTreeSet;
 
 use crate::config::{Command, ConfigPath, Kind, Kinds, Tree, diff};
 
@@ -69,24 +67,6 @@ pub(super) fn inverse(running: &Tree, before: &Tree, touched: &Touched, kinds: &
     diff(running, before, kinds).into_iter().filter(|c| touched.overlaps(c.path())).collect()
 }
 
-/// The peers that were up and that this configuration still wants up.
-pub(super) fn expected_sessions(before: &BTreeSet<IpAddr>, expected: &Tree) -> BTreeSet<IpAddr> {
-    before.iter().filter(|peer| is_wanted(**peer, expected)).copied().collect()
-}
-
-fn is_wanted(peer: IpAddr, tree: &Tree) -> bool {
-    let neighbor = tree.entries(&["protocols", "bgp", "neighbor"]).find(|(name, _)| {
-        // Spellings of IPv6 differ.
-        name.parse::<IpAddr>().is_ok_and(|address| address == peer)
-    });
-    match neighbor {
-        Some((_, node)) => node.child("shutdown").is_none(),
-        None => tree
-            .entries(&["protocols", "bgp", "listen", "range"])
-            .any(|(range, _)| range.parse::<IpNet>().is_ok_and(|net| net.contains(&peer))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,18 +120,5 @@ mod tests {
         let undo = inverse(&now, &tree(BEFORE), &touched, &Untyped);
         let text: Vec<String> = undo.iter().map(ToString::to_string).collect();
         assert_eq!(text, ["delete protocols bgp neighbor 10.0.0.2"]);
-    }
-
-    #[test]
-    fn removed_and_shut_peers_need_not_stay_up() {
-        let before =
-            ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.9.0.1", "fd00::1"].map(|a| a.parse().unwrap()).into();
-        let after = tree(
-            "protocols bgp neighbor 10.0.0.1 remote-as 1\nprotocols bgp neighbor 10.0.0.2 shutdown -\n\
-             protocols bgp listen range 10.9.0.0/24 peer-group G\n\
-             protocols bgp neighbor fd00:0:0::1 remote-as 1",
-        );
-        let wanted = expected_sessions(&before, &after);
-        assert_eq!(wanted, ["10.0.0.1", "10.9.0.1", "fd00::1"].map(|a| a.parse().unwrap()).into());
     }
 }

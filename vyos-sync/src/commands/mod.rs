@@ -2,22 +2,24 @@
 
 mod offline;
 mod online;
+mod run;
 mod survey;
 
-use std::{io::Write as _, path::Path, process::ExitCode};
+use std::{io::Write as _, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
 use crate::{
     args::{Command, DialectArgs, SourceArgs},
+    bao::{self, Bao, Pace},
     compile,
     config::{Dialect, Schema, Tree, parse},
     crd::{self, RouterSpec},
     definitions, gather,
     inputs::{Inputs, Object},
     plan::Ledger,
-    secret,
+    secret::{self, Seal},
     store::Store,
 };
 
@@ -31,6 +33,9 @@ const CHANGES: u8 = 2;
 pub async fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Crds => print(&crd::yaml()?).map(|()| ExitCode::SUCCESS),
+        Command::Admission(args) => {
+            print(&crd::admission(&args.account, &args.agent)).map(|()| ExitCode::SUCCESS)
+        }
         Command::Schema(args) => {
             let schema = definitions::read(&args.tree, args.release.as_str())?;
             print_json(&schema).map(|()| ExitCode::SUCCESS)
@@ -42,7 +47,7 @@ pub async fn run(command: Command) -> Result<ExitCode> {
             None => online::plan(&args).await,
         },
         Command::Apply(args) => online::apply(&args).await,
-        Command::Run(args) => online::run(args).await,
+        Command::Run(args) => run::run(*args).await,
         Command::Replay(args) => offline::replay(&args),
         Command::Import(args) => survey::import(&args).await,
         Command::Doctor(args) => survey::doctor(&args).await,
@@ -64,6 +69,19 @@ impl Chosen {
         let router = choose(&inputs, args)?.clone();
         Ok(Self { inputs, router })
     }
+
+    /// The same with what the objects want of the store of secrets.
+    async fn supplied(mut self, bao: Option<&Arc<Bao>>) -> Self {
+        if let Some(bao) = bao {
+            bao.supply(&mut self.inputs).await;
+        }
+        self
+    }
+}
+
+/// The store of secrets, where the command line has one.
+fn bao(options: &bao::Options, pace: Pace) -> Result<Option<Arc<Bao>>> {
+    Ok(options.clone().settings()?.map(|settings| Arc::new(Bao::new(settings, pace))))
 }
 
 fn choose<'a>(inputs: &'a Inputs, args: &SourceArgs) -> Result<&'a Object<RouterSpec>> {
@@ -103,12 +121,12 @@ fn configuration(file: &Path) -> Result<Tree> {
     Ok(secret::masked(tree))
 }
 
-fn stored_ledger(state: Option<&Path>, router: &str, running: &Tree) -> Result<Ledger> {
-    let stored = match state {
-        Some(folder) => Store::open(folder, router)?.read("ledger.json")?,
-        None => None,
-    };
-    Ok(stored.unwrap_or_else(|| Ledger::recover(running)))
+/// The ledger of the state folder; without one, what the marks on the router tell. And what opens its secrets.
+fn stored_ledger(state: Option<&Path>, router: &str, running: &Tree) -> Result<(Ledger, Option<Seal>)> {
+    let Some(folder) = state else { return Ok((Ledger::recover(running), None)) };
+    let store = Store::open(folder, router)?;
+    let stored = store.read("ledger.json")?.unwrap_or_else(|| Ledger::recover(running));
+    Ok((stored, Some(store.seal()?)))
 }
 
 fn print(text: &str) -> Result<()> {

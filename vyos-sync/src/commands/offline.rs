@@ -13,7 +13,7 @@ use crate::{
     gather,
     intent::Effect,
     plan::{Ledger, Limits, Plan},
-    reconcile, recording, secret,
+    recording, secret,
 };
 
 /// Intent, then every rendered path and value against our model, and against a full schema where one is given.
@@ -61,9 +61,13 @@ pub(super) fn plan(args: &PlanArgs, file: &Path) -> Result<ExitCode> {
     let chosen = Chosen::read(&args.source)?;
     let dialect = offline_dialect(&args.dialect, &chosen.router.spec);
     let running = configuration(file)?;
-    let ledger = stored_ledger(args.state_dir.as_deref(), &chosen.router.id.name, &running)?;
+    let (ledger, seal) = stored_ledger(args.state_dir.as_deref(), &chosen.router.id.name, &running)?;
     let schema = full_schema(&args.dialect)?.unwrap_or_else(|| Schema::built_in(dialect).clone());
     let compiled = compile::compile(&chosen.inputs, &chosen.router, dialect, &running, &ledger);
+    let ledger = match seal {
+        Some(seal) => ledger.opened(&seal, &[&running, compiled.rendered.desired.tree()]),
+        None => ledger,
+    };
     let known =
         Known { running: &running, ledger: &ledger, dialect, schema: &schema, limits: Limits::default() };
     let plan = compile::plan(&compiled, &chosen.router.spec, known);
@@ -72,7 +76,7 @@ pub(super) fn plan(args: &PlanArgs, file: &Path) -> Result<ExitCode> {
 
 /// Prints a plan without its secrets, and gives `plan`'s exit code.
 pub(super) fn print_plan(compiled: &Compiled, plan: &Plan, output: Output) -> Result<ExitCode> {
-    let shown = reconcile::shown(plan);
+    let shown = plan.shown();
     let problems: Vec<String> = compiled.problems().map(ToString::to_string).collect();
     match output {
         Output::Text => {
@@ -89,7 +93,7 @@ pub(super) fn render(args: &RenderArgs) -> Result<ExitCode> {
     let chosen = Chosen::read(&args.source)?;
     let dialect = offline_dialect(&args.dialect, &chosen.router.spec);
     let running = Tree::new();
-    let ledger = stored_ledger(args.state_dir.as_deref(), &chosen.router.id.name, &running)?;
+    let (ledger, _) = stored_ledger(args.state_dir.as_deref(), &chosen.router.id.name, &running)?;
     let compiled = compile::compile(&chosen.inputs, &chosen.router, dialect, &running, &ledger);
     compiled.problems().for_each(|problem| tracing::warn!("{problem}"));
     let desired = compiled.rendered.desired.tree();

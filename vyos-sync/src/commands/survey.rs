@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::{Chosen, configuration, full_schema, offline_dialect, print, print_json};
@@ -10,8 +10,9 @@ use crate::{
     args::{DoctorArgs, ImportArgs, Output, SourceArgs},
     compile::{self, Known},
     config::{Schema, Tree},
-    doctor,
+    doctor, gather,
     import::{self, Coverage},
+    inputs::Collector,
     plan::{Ledger, Limits},
     reconcile::Session,
     store::Store,
@@ -32,24 +33,44 @@ pub(super) async fn import(args: &ImportArgs) -> Result<ExitCode> {
         (None, Some(chosen)) => running(chosen).await?,
         (None, None) => anyhow::bail!("give --source with a Router object, or --against with a file"),
     };
-    let imported = import::import(&tree, &name, &args.namespace);
+    let nothing = Collector::default().finish();
+    let known = chosen.as_ref().map_or(&nothing, |chosen| &chosen.inputs);
+    let imported = import::import(&tree, &name, &args.namespace, known);
     match args.output {
-        Output::Json => print_json(&json!({"objects": imported.objects, "coverage": imported.coverage}))?,
+        Output::Json => print_json(&json!({
+            "objects": imported.objects, "coverage": imported.coverage, "notes": imported.notes,
+        }))?,
         Output::Text => {
             for object in &imported.objects {
                 print(&format!("---\n{}", serde_saphyr::to_string(object)?))?;
             }
             // As YAML comments, so that the whole output stays a manifest.
+            imported.notes.iter().try_for_each(|note| print(&format!("# note: {note}")))?;
             imported.coverage.iter().try_for_each(|c| print(&line(c)))?;
+            let (covered, all) =
+                imported.coverage.iter().fold((0, 0), |(c, a), part| (c + part.covered, a + part.all));
+            print(&format!(
+                "# in all: {covered} of {all} statements covered; the paths that are left: -o json"
+            ))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// How many uncovered paths of each part are shown to people.
+const SHOWN: usize = 5;
+
 fn line(coverage: &Coverage) -> String {
     let left = match coverage.left.is_empty() {
         true => String::new(),
-        false => format!("; not covered: {}", coverage.left.join(", ")),
+        false => {
+            let shown: Vec<&str> = coverage.left.iter().take(SHOWN).map(String::as_str).collect();
+            let more = match coverage.left.len().saturating_sub(SHOWN) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!("; left: {}{more}", shown.join(", "))
+        }
     };
     format!("# {}: {} of {} statements covered{left}", coverage.part, coverage.covered, coverage.all)
 }
@@ -87,13 +108,29 @@ pub(super) async fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
     let full = full_schema(&args.dialect)?;
     let compiled = compile::compile(&chosen.inputs, &chosen.router, dialect, &tree, &ledger);
     let mut found = doctor::objects(&chosen.inputs, &chosen.router, &compiled);
+    if let Some(folder) = &args.documents {
+        let (documents, unreadable) =
+            gather::documents(folder).with_context(|| format!("documents {}", folder.display()))?;
+        found.extend(
+            unreadable.into_iter().map(|what| doctor::Contradiction { place: "documents".to_owned(), what }),
+        );
+        let against = doctor::Against {
+            inputs: &chosen.inputs,
+            router: &chosen.router,
+            desired: compiled.rendered.desired.tree(),
+            running: unread.is_none().then_some(&tree),
+        };
+        let (contradictions, claims) = doctor::documents(&documents, against);
+        tracing::info!(documents = documents.len(), claims, "documents of intent are read");
+        found.extend(contradictions);
+    }
     match unread {
         Some(why) => found.push(doctor::Contradiction { place: "the router".to_owned(), what: why }),
         None => {
             let schema = full.as_ref().unwrap_or(model);
             let known = Known { running: &tree, ledger: &ledger, dialect, schema, limits: Limits::default() };
             let plan = compile::plan(&compiled, &chosen.router.spec, known);
-            found.extend(doctor::router(&tree, &plan, &[schema]));
+            found.extend(doctor::router(&tree, compiled.rendered.desired.tree(), &plan, &[schema]));
         }
     }
     match args.output {

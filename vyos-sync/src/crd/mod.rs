@@ -30,11 +30,13 @@ pub use peering::{
     AcceptedPrefix, BGPPeering, BGPPeeringSpec, Bfd, Drain, DynamicPeers, PeeringMode, StaticPeer, Timers,
 };
 pub use publication::{Hairpin, PortPublication, PortPublicationSpec, Protocol, PublishedPort};
-pub use refs::{IntentStatus, NamespacedRef, NetworkRef, PasswordRef, RouterRef, SecretKeyRef, ServiceRef};
+pub use refs::{
+    IntentStatus, NamespacedRef, NetworkRef, PasswordRef, RouterRef, SecretKeyRef, SecretStore, ServiceRef,
+};
 pub use router::{
-    ApiKey, CiliumSource, Commit, DeadMan, DialectChoice, Drift, GrantPolicy, HarvesterSource,
-    KubeVirtSource, Mode, PeerDiscovery, Probe, Router, RouterBgp, RouterSpec, RouterStatus, RuleRange,
-    RuleRanges, Sources, TinkerbellMode, TinkerbellSource, Tls,
+    ApiKey, BaoKeyRef, CiliumSource, Commit, DeadMan, DialectChoice, Drift, GrantPolicy, HarvesterSource,
+    HealthGate, KubeVirtSource, MachineDrain, Mode, PeerDiscovery, Probe, Router, RouterBgp, RouterSpec,
+    RouterStatus, RuleRange, RuleRanges, Sources, TinkerbellMode, TinkerbellSource, Tls,
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -56,6 +58,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         PortPublication::crd(),
         RouterConfig::crd(),
         RouterChange::crd(),
+        weir_api::NodeDatapath::crd(),
     ]
 }
 
@@ -70,6 +73,14 @@ pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
         text.push_str(&serde_saphyr::to_string(&definition)?);
     }
     Ok(text)
+}
+
+/// The admission policies, for these accounts: who may write what, which no schema can say.
+#[must_use]
+pub fn admission(account: &str, agent: &str) -> String {
+    include_str!("admission.yaml")
+        .replace("'ACCOUNT'", &format!("'{account}'"))
+        .replace("'AGENT'", &format!("'{agent}'"))
 }
 
 #[cfg(test)]

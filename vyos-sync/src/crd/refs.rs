@@ -41,14 +41,34 @@ pub struct SecretKeyRef {
     pub key: String,
 }
 
-/// Names a Secret in the referrer's namespace that holds a password.
+/// Names a Secret in the referrer's namespace that holds a password, or such an entry of OpenBAO.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct PasswordRef {
-    /// Name of the Secret.
+    /// Name of the Secret, or of the entry.
     pub name: String,
-    /// Key inside the Secret's data, by default `password` (as Cilium's own secrets have it).
+    /// Key inside its data, by default `password` (as Cilium's own secrets have it).
     #[serde(default = "password_key")]
     pub key: String,
+    /// `Secret`: a Secret of this namespace. `OpenBAO`: the entry `bgp/NAMESPACE/NAME` below vyos-sync's prefix, this
+    /// namespace's own too.
+    #[serde(default, skip_serializing_if = "SecretStore::is_default")]
+    pub store: SecretStore,
+}
+
+/// Where a password is kept.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SecretStore {
+    /// In a Secret.
+    #[default]
+    Secret,
+    /// In OpenBAO.
+    OpenBAO,
+}
+
+impl SecretStore {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn password_key() -> String {

@@ -38,7 +38,7 @@ pub struct RouterSpec {
     #[x_kube(validation = Rule::new("has(self.caBundle) || has(self.caFile) || (has(self.spkiPins) && self.spkiPins.size() > 0)").message("give caBundle, caFile or spkiPins"))]
     pub tls: Tls,
     /// Where the API key is read from.
-    #[x_kube(validation = Rule::new("has(self.secretRef) != has(self.file)").message("give exactly one of secretRef and file"))]
+    #[x_kube(validation = Rule::new("[has(self.secretRef), has(self.file), has(self.openBao)].filter(e, e).size() == 1").message("give exactly one of secretRef, file and openBao"))]
     pub api_key: ApiKey,
     /// The router as a BGP speaker. Without it no BGP is rendered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +68,7 @@ pub struct RouterSpec {
     pub deletion_budget: u32,
     /// What must answer after a change, besides the API and the BGP sessions that were up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     pub probes: Vec<Probe>,
     /// `Required`: an object may only use what a RouterGrant gives it. `Open`: no grant is asked for.
     #[serde(default)]
@@ -75,6 +76,12 @@ pub struct RouterSpec {
     /// Which objects of other systems are followed with no object of ours.
     #[serde(default)]
     pub sources: Sources,
+    /// Drains the node of a Cluster API Machine before it is deleted, by hooks on the Machine. Absent: no hooks are set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_drain: Option<MachineDrain>,
+    /// Drains nodes whose NodeDatapath says that they cannot carry traffic. Absent: health is not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthGate>,
 }
 
 fn deletion_budget() -> u32 {
@@ -124,6 +131,24 @@ pub struct ApiKey {
     /// A file, re-read when it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// An entry of OpenBAO, read again every minute or so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_bao: Option<BaoKeyRef>,
+}
+
+/// Names an entry of OpenBAO that holds a router's key.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct BaoKeyRef {
+    /// The entry is `routers/NAME` below vyos-sync's prefix.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"))]
+    pub name: String,
+    /// Key inside the entry, by default `key`.
+    #[serde(default = "bao_key")]
+    pub key: String,
+}
+
+fn bao_key() -> String {
+    "key".to_owned()
 }
 
 /// The router as a BGP speaker.
@@ -240,9 +265,10 @@ pub struct RuleRange {
 }
 
 /// Something that must answer after a change.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.tcp) != has(self.http)").message("give exactly one of tcp and http"))]
+#[x_kube(validation = Rule::new("[has(self.tcp), has(self.http), has(self.ping), has(self.bgpPeer)].filter(x, x).size() == 1").message("give exactly one of tcp, http, ping and bgpPeer"))]
+#[x_kube(validation = Rule::new("!has(self.caBundle) || has(self.http)").message("only http has a caBundle"))]
 pub struct Probe {
     /// Name shown in the RouterChange.
     pub name: String,
@@ -252,6 +278,16 @@ pub struct Probe {
     /// URL that must answer with a status below 400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
+    /// CA certificates in PEM for an `https://` URL, by default those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<String>,
+    /// IP address that must answer an ICMP echo. Needs the right to send one: `CAP_NET_RAW`, or the group in
+    /// `net.ipv4.ping_group_range`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ping: Option<String>,
+    /// Address of a BGP peer of the router whose session must be established, also where it was not before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bgp_peer: Option<String>,
     /// How long to wait for the answer.
     #[serde(default = "probe_seconds")]
     #[schemars(range(min = 1, max = 60))]
@@ -346,6 +382,50 @@ pub enum KubeVirtSource {
     Reservations,
     /// Machines make no reservation on the router.
     Ignore,
+}
+
+/// How the node of a Machine in deletion is drained.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineDrain {
+    /// Seconds after which a hook is let go whatever was reached: a deletion is never blocked.
+    #[serde(default = "drain_seconds")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub timeout_seconds: u32,
+}
+
+fn drain_seconds() -> u32 {
+    300
+}
+
+/// How nodes are drained by their own word.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthGate {
+    /// The most nodes of a cluster that are drained at once, in percent, rounded down; never the last one.
+    #[serde(default = "drained_percent")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_drained_percent: u8,
+    /// Seconds that a node must say that it cannot carry traffic.
+    #[serde(default = "unhealthy_seconds")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub unhealthy_seconds: u32,
+    /// Seconds that a drained node must say that it can.
+    #[serde(default = "healthy_seconds")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub healthy_seconds: u32,
+}
+
+fn drained_percent() -> u8 {
+    34
+}
+
+fn unhealthy_seconds() -> u32 {
+    10
+}
+
+fn healthy_seconds() -> u32 {
+    60
 }
 
 /// What the controller reports on a Router.

@@ -26,6 +26,14 @@ pub fn folder(path: &Path) -> Inputs {
     collector.finish()
 }
 
+/// Reads one text of manifests, as a file of that name would be read.
+#[must_use]
+pub fn text(place: &str, text: &str) -> Inputs {
+    let mut collector = Collector::default();
+    read_text(place, &ClusterName::local(), text, &mut collector);
+    collector.finish()
+}
+
 fn files_below(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     if path.is_file() {
         files.push(path.to_owned());
@@ -56,14 +64,18 @@ fn read_file(root: &Path, file: &Path, collector: &mut Collector) {
     let cluster = cluster_of(shown);
     match fs::read_to_string(file) {
         Err(error) => collector.unreadable(&shown.display().to_string(), error.to_string()),
-        Ok(text) => documents(&text, |number, document| {
-            let place = format!("{} document {number}", shown.display());
-            match document {
-                Ok(value) => collector.document(&place, &cluster, value),
-                Err(what) => collector.unreadable(&place, what),
-            }
-        }),
+        Ok(text) => read_text(&shown.display().to_string(), &cluster, &text, collector),
     }
+}
+
+fn read_text(file: &str, cluster: &ClusterName, text: &str, collector: &mut Collector) {
+    documents(text, |number, document| {
+        let place = format!("{file} document {number}");
+        match document {
+            Ok(value) => collector.document(&place, cluster, value),
+            Err(what) => collector.unreadable(&place, what),
+        }
+    });
 }
 
 fn cluster_of(file: &Path) -> ClusterName {

@@ -1,13 +1,28 @@
 //! From documents to [`Inputs`]: each object is read by itself, and a bad one is named and left out.
 
 use super::{ClusterName, Completeness, Fault, Inputs, Kind, Object, ObjectId};
-use super::{cilium, core, platform, secret};
+use super::{cilium, cilium_config, core, node, platform, secret};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The label or annotation that says which cluster an object lives in.
 const CLUSTER_MARK: &str = "weir.dev/cluster";
+
+/// Reads one object of a living cluster: who it is, and it alone as inputs, or what is wrong with it as their fault.
+///
+/// The cluster is the one that was asked. What the object says of itself does not count, since others may have written it.
+#[must_use]
+pub fn read_one(place: &str, cluster: &ClusterName, document: &Value) -> Option<(ObjectId, Inputs)> {
+    let mut id = identify(document, cluster).ok().flatten()?;
+    id.cluster = cluster.clone();
+    let mut inputs = Inputs { completeness: Completeness::Complete, ..Inputs::default() };
+    if let Err(what) = read(&mut inputs, id.clone(), document) {
+        let way_out = "mend the field: the object is left out until then".to_owned();
+        inputs.faults.push(Fault { place: place.to_owned(), object: Some(id.clone()), what, way_out });
+    }
+    Some((id, inputs))
+}
 
 /// Takes documents in any order and gives [`Inputs`].
 #[derive(Debug, Default)]
@@ -36,13 +51,23 @@ impl Collector {
         match identify(&document, cluster) {
             Ok(Some(id)) => self.object(place, id, document),
             Ok(None) => {}
-            Err(what) => self.fault(place, None, what, "give it apiVersion, kind and metadata.name"),
+            Err(what) => self.fault(
+                place,
+                None,
+                what,
+                "give it apiVersion, kind, and a name that the API server would take (RFC 1123)",
+            ),
         }
     }
 
     /// Notes a place that could not be read at all.
     pub fn unreadable(&mut self, place: &str, what: impl Into<String>) {
-        self.fault(place, None, what.into(), "mend or remove it: nothing is pruned until all can be read");
+        self.fault(
+            place,
+            None,
+            what.into(),
+            "mend or remove it: nothing of the source is pruned until it can be read",
+        );
     }
 
     /// Everything that was taken.
@@ -103,15 +128,34 @@ fn identify(document: &Value, cluster: &ClusterName) -> Result<Option<ObjectId>,
     let Some(kind) = Kind::of(group, kind) else { return Ok(None) };
     let name = text("/metadata/name").filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| format!("a {} without metadata.name", kind.as_str()))?;
+    if kind == Kind::ConfigMap && name != cilium_config::CiliumConfig::NAME {
+        return Ok(None);
+    }
+    let namespace = text("/metadata/namespace");
+    for (field, name) in [("name", Some(name)), ("namespace", namespace)] {
+        if let Some(bad) = name.filter(|name| !is_name(name)) {
+            return Err(format!("a {} whose metadata.{field} {bad:?} is no Kubernetes name", kind.as_str()));
+        }
+    }
     let mark = |field: &str| document.pointer("/metadata")?.get(field)?.get(CLUSTER_MARK)?.as_str();
     Ok(Some(ObjectId {
         kind,
         cluster: mark("annotations")
             .or_else(|| mark("labels"))
             .map_or_else(|| cluster.clone(), ClusterName::from),
-        namespace: text("/metadata/namespace").map(str::to_owned).or_else(|| default_namespace(kind)),
+        namespace: namespace.map(str::to_owned).or_else(|| default_namespace(kind)),
         name: name.to_owned(),
     }))
+}
+
+/// A DNS subdomain (RFC 1123), as the API server asks of the names of every kind that is read. Names become names on the
+/// router, so a file may not say what the API server would refuse.
+fn is_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let label = |label: &str| {
+        !label.is_empty() && label.chars().all(fits) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
 }
 
 /// The API server puts a namespaced object without a namespace into `default`.
@@ -123,6 +167,7 @@ fn default_namespace(kind: Kind) -> Option<String> {
             | Kind::PortPublication
             | Kind::Service
             | Kind::Secret
+            | Kind::ConfigMap
             | Kind::NetworkAttachmentDefinition
             | Kind::Hardware
             | Kind::VirtualMachineInstance
@@ -146,6 +191,7 @@ fn read(inputs: &mut Inputs, id: ObjectId, document: &Value) -> Result<(), Strin
         Kind::CiliumBgpNodeConfigOverride => push(&mut inputs.bgp_overrides, id, document, spec),
         Kind::CiliumBgpAdvertisement => push(&mut inputs.bgp_advertisements, id, document, spec),
         Kind::CiliumBgpPeeringPolicy => {
+            push(&mut inputs.retired_policies, id, document, spec)?;
             Err("CiliumBGPPeeringPolicy was removed in Cilium 1.19 and is not followed: write CiliumBGPClusterConfig, \
                  CiliumBGPPeerConfig and CiliumBGPAdvertisement"
                 .to_owned())
@@ -154,15 +200,19 @@ fn read(inputs: &mut Inputs, id: ObjectId, document: &Value) -> Result<(), Strin
         Kind::CiliumNode => push(&mut inputs.cilium_nodes, id, document, cilium::cilium_node),
         Kind::Node => push(&mut inputs.nodes, id, document, core::node),
         Kind::Service => push(&mut inputs.services, id, document, core::service),
+        Kind::ConfigMap => push(&mut inputs.cilium_configs, id, document, cilium_config::settings),
         Kind::Namespace => push(&mut inputs.namespaces, id, document, |_| Ok(core::Namespace)),
         Kind::Secret => push(&mut inputs.secrets, id, document, secret::parse),
-        Kind::NetworkAttachmentDefinition => push(&mut inputs.attachments, id, document, platform::attachment),
+        Kind::NetworkAttachmentDefinition => {
+            push(&mut inputs.attachments, id, document, platform::attachment)
+        }
         Kind::Hardware => push(&mut inputs.hardware, id, document, platform::hardware),
         Kind::VirtualMachineInstance => {
             push(&mut inputs.machine_instances, id, document, platform::machine_instance)
         }
         Kind::CapiCluster => push(&mut inputs.capi_clusters, id, document, |_| Ok(platform::CapiCluster)),
         Kind::CapiMachine => push(&mut inputs.capi_machines, id, document, platform::capi_machine),
+        Kind::NodeDatapath => push(&mut inputs.node_words, id, document, node::word),
     }
 }
 
@@ -226,6 +276,15 @@ mod tests {
         assert_eq!((inputs.pools.len(), inputs.completeness), (1, Completeness::Incomplete));
         assert!(inputs.faults[0].to_string().contains("10.0.0.x"), "{:?}", inputs.faults);
         assert_eq!(inputs.faults[0].object.as_ref().map(ToString::to_string).as_deref(), Some("Node n"));
+    }
+
+    #[test]
+    fn names_that_no_api_server_would_take_are_refused() {
+        for name in ["with a blank", "Upper", "-a", "a.", "a..b", "a_b", "a\nb", &"a".repeat(254)] {
+            let inputs = collect(&[pool(name, "10.0.0.0/24"), pool("good", "10.0.1.0/24")]);
+            assert_eq!((inputs.pools.len(), inputs.faults.len()), (1, 1), "{name}");
+            assert!(inputs.faults[0].what.contains("metadata.name"), "{:?}", inputs.faults);
+        }
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Who an object is: its kind, cluster, namespace and name.
 
+use crate::checksum::checksum;
 use std::collections::BTreeMap;
 use std::fmt;
+
+/// As long as a DNS label, which a Cluster API name is too.
+const LONGEST_NAME: usize = 63;
 
 /// The Cluster API name of the cluster that an object lives in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,9 +28,17 @@ impl ClusterName {
     }
 }
 
+/// A name goes into names and descriptions on the router, so it holds letters, digits, hyphens, dots and underscores. Of
+/// another one (Argo CD allows any, and an address in its place) the rest becomes hyphens, with a checksum that keeps two
+/// such names apart.
 impl From<&str> for ClusterName {
     fn from(name: &str) -> Self {
-        Self(name.to_owned())
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        if !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(fits) {
+            return Self(name.to_owned());
+        }
+        let plain = name.chars().take(LONGEST_NAME - 9).map(|c| if fits(c) { c } else { '-' });
+        Self(format!("{}-{:08x}", plain.collect::<String>(), checksum(name.as_bytes())))
     }
 }
 
@@ -48,6 +60,19 @@ macro_rules! kinds {
             /// The kind as it is written in a manifest.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// Its API group; empty for the core.
+            pub const fn group(self) -> &'static str {
+                match self { $(Self::$variant => $group,)+ }
+            }
+
+            /// The kind that is written so; those that are read have different names.
+            pub fn named(text: &str) -> Option<Self> {
+                match text {
+                    $($text => Some(Self::$variant),)+
+                    _ => None,
+                }
             }
 
             /// The kind of an API group and kind; versions are not looked at, since every field is optional to us.
@@ -78,6 +103,7 @@ kinds! {
     CiliumNode "cilium.io" "CiliumNode",
     Node "" "Node",
     Service "" "Service",
+    ConfigMap "" "ConfigMap",
     Namespace "" "Namespace",
     Secret "" "Secret",
     NetworkAttachmentDefinition "k8s.cni.cncf.io" "NetworkAttachmentDefinition",
@@ -85,6 +111,7 @@ kinds! {
     VirtualMachineInstance "kubevirt.io" "VirtualMachineInstance",
     CapiCluster "cluster.x-k8s.io" "Cluster",
     CapiMachine "cluster.x-k8s.io" "Machine",
+    NodeDatapath "weir.dev" "NodeDatapath",
 }
 
 /// Who an object is.
@@ -132,5 +159,22 @@ impl<T> Object<T> {
     /// Whether it has all these labels.
     pub fn has_labels(&self, wanted: &BTreeMap<String, String>) -> bool {
         wanted.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cluster_names_fit_the_router() {
+        let name = |text: &str| ClusterName::from(text).as_str().to_owned();
+        assert_eq!(name("prod-eu.example_1"), "prod-eu.example_1");
+        assert_ne!(name("prod eu"), name("prod:eu"));
+        for odd in ["", "prod eu", "https://10.0.0.1:6443", "\n", &"é".repeat(90)] {
+            let name = name(odd);
+            assert!(name.len() <= LONGEST_NAME && !name.contains([' ', ':', '/', '\n']), "{name}");
+            assert_eq!(ClusterName::from(name.as_str()).as_str(), name, "it stays as it is");
+        }
     }
 }

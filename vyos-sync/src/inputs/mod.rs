@@ -3,34 +3,45 @@
 //! Nothing here does I/O. `gather` reads manifests or a cluster and calls [`Collector::document`] for each object.
 
 mod cilium;
+mod cilium_config;
 mod collect;
 mod core;
 mod id;
+mod node;
 mod platform;
 mod secret;
+mod snapshot;
+mod store;
 
 pub use cilium::{
     AdvertisedAddress, Advertisement, AutoDiscovery, BgpAdvertisement, BgpClusterConfig, BgpInstance,
     BgpNodeConfig, BgpNodeConfigOverride, BgpPeer, BgpPeerConfig, CiliumNode, Family, InstanceOverride,
     LoadBalancerPool, PeerOverride, PoolBlock,
 };
-pub use collect::Collector;
+pub use cilium_config::{CiliumConfig, PeeringPolicy, PolicyNeighbor, VirtualRouter};
+pub use collect::{Collector, read_one};
 pub use core::{Address, Namespace, Node, Service, ServicePort};
 pub use id::{ClusterName, Kind, Object, ObjectId};
+pub use node::{NodeKey, NodeRouting, NodeWord};
 pub use platform::{
     Attachment, CapiCluster, CapiMachine, Hardware, HardwareInterface, MachineInstance, Nic, VlanRoute,
 };
 pub use secret::{Secret, SecretBytes};
+pub use snapshot::{Meta, Snapshot, SourceState};
+pub use store::{Entry, StoreState, Stored};
 
 use crate::crd::{
     BGPPeeringSpec, PortPublicationSpec, RouterConfigSpec, RouterGrantSpec, RouterNetworkSpec, RouterSpec,
 };
+use std::collections::BTreeMap;
 
 /// Everything that was read, sorted by identity: the order of files never matters.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Inputs {
-    /// Whether all of the source was read. Nothing is ever pruned from an incomplete reading.
+    /// Whether all of the source was read. What the unread part could want is never pruned.
     pub completeness: Completeness,
+    /// Where it was read.
+    pub origin: Origin,
     /// What could not be read.
     pub faults: Vec<Fault>,
     /// `Router`.
@@ -55,6 +66,10 @@ pub struct Inputs {
     pub bgp_overrides: Vec<Object<BgpNodeConfigOverride>>,
     /// `CiliumBGPAdvertisement`.
     pub bgp_advertisements: Vec<Object<BgpAdvertisement>>,
+    /// `CiliumBGPPeeringPolicy`, which is not followed.
+    pub retired_policies: Vec<Object<PeeringPolicy>>,
+    /// The ConfigMap `cilium-config` of each cluster.
+    pub cilium_configs: Vec<Object<CiliumConfig>>,
     /// `CiliumLoadBalancerIPPool`.
     pub pools: Vec<Object<LoadBalancerPool>>,
     /// `CiliumNode`.
@@ -77,6 +92,24 @@ pub struct Inputs {
     pub capi_clusters: Vec<Object<CapiCluster>>,
     /// Cluster API's `Machine`.
     pub capi_machines: Vec<Object<CapiMachine>>,
+    /// `NodeDatapath`: what the nodes' agents say.
+    pub node_words: Vec<Object<NodeWord>>,
+    /// What is known of the store of secrets.
+    pub store: Stored,
+    /// Clusters of which not all is known now, and why. Their objects are as last known; nothing of theirs is removed.
+    pub stale: BTreeMap<ClusterName, String>,
+    /// What the router does with a node's sessions, where that was decided before the pass: drains and health.
+    pub routing: BTreeMap<NodeKey, NodeRouting>,
+}
+
+/// Where objects were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// In a folder. One without objects never means to delete all: a checkout may have failed.
+    #[default]
+    Folder,
+    /// In living clusters. What is listed without an object has none.
+    Cluster,
 }
 
 /// Whether all of a source was read.
@@ -104,6 +137,48 @@ pub struct Fault {
 }
 
 impl Inputs {
+    /// Takes over what `other` holds. The order is that of the calls.
+    pub fn absorb(&mut self, other: &Self) {
+        self.faults.extend(other.faults.iter().cloned());
+        macro_rules! take {
+            ($($list:ident)+) => { $(self.$list.extend(other.$list.iter().cloned());)+ };
+        }
+        take!(routers grants networks peerings publications configs);
+        take!(bgp_clusters bgp_peer_configs bgp_nodes bgp_overrides bgp_advertisements pools cilium_nodes);
+        take!(nodes services namespaces secrets attachments hardware machine_instances);
+        take!(capi_clusters capi_machines node_words);
+    }
+
+    /// Every object that was read.
+    pub fn ids(&self) -> impl Iterator<Item = &ObjectId> {
+        let routers = self.routers.iter().map(|each| &each.id);
+        routers
+            .chain(self.grants.iter().map(|each| &each.id))
+            .chain(self.networks.iter().map(|each| &each.id))
+            .chain(self.peerings.iter().map(|each| &each.id))
+            .chain(self.publications.iter().map(|each| &each.id))
+            .chain(self.configs.iter().map(|each| &each.id))
+            .chain(self.bgp_clusters.iter().map(|each| &each.id))
+            .chain(self.bgp_peer_configs.iter().map(|each| &each.id))
+            .chain(self.bgp_nodes.iter().map(|each| &each.id))
+            .chain(self.bgp_overrides.iter().map(|each| &each.id))
+            .chain(self.bgp_advertisements.iter().map(|each| &each.id))
+            .chain(self.retired_policies.iter().map(|each| &each.id))
+            .chain(self.cilium_configs.iter().map(|each| &each.id))
+            .chain(self.pools.iter().map(|each| &each.id))
+            .chain(self.cilium_nodes.iter().map(|each| &each.id))
+            .chain(self.nodes.iter().map(|each| &each.id))
+            .chain(self.services.iter().map(|each| &each.id))
+            .chain(self.namespaces.iter().map(|each| &each.id))
+            .chain(self.secrets.iter().map(|each| &each.id))
+            .chain(self.attachments.iter().map(|each| &each.id))
+            .chain(self.hardware.iter().map(|each| &each.id))
+            .chain(self.machine_instances.iter().map(|each| &each.id))
+            .chain(self.capi_clusters.iter().map(|each| &each.id))
+            .chain(self.capi_machines.iter().map(|each| &each.id))
+            .chain(self.node_words.iter().map(|each| &each.id))
+    }
+
     /// The Router of that name.
     pub fn router(&self, name: &str) -> Option<&Object<RouterSpec>> {
         self.routers.iter().find(|router| router.id.name == name)

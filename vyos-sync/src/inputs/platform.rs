@@ -95,6 +95,8 @@ pub struct CapiMachine {
     pub node: Option<String>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+    /// The reason of its condition `Deleting`: how far its deletion is.
+    pub deleting: Option<String>,
 }
 
 pub(super) fn attachment(object: &Value) -> Result<Attachment, String> {
@@ -215,7 +217,19 @@ pub(super) fn capi_machine(object: &Value) -> Result<CapiMachine, String> {
     }
     let entries: Vec<Entry> = field(object, "/status/addresses")?;
     let ips = entries.into_iter().filter(|entry| entry.kind == "InternalIP");
+    #[derive(Deserialize)]
+    struct State {
+        #[serde(default, rename = "type")]
+        kind: String,
+        #[serde(default)]
+        reason: String,
+    }
+    // v1beta1 kept its conditions elsewhere, and those of v1beta2 below `v1beta2`.
+    let mut states: Vec<State> = field(object, "/status/conditions")?;
+    states.extend(field::<Vec<State>>(object, "/status/v1beta2/conditions")?);
+    let deleting = states.into_iter().rfind(|state| state.kind == "Deleting").map(|state| state.reason);
     Ok(CapiMachine {
+        deleting,
         cluster: field(object, "/spec/clusterName")?,
         node: field(object, "/status/nodeRef/name")?,
         addresses: ips.map(|entry| Ok(Address::try_from(entry.address)?.0)).collect::<Result<_, String>>()?,

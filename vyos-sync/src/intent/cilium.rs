@@ -5,7 +5,7 @@ use super::problem::{Findings, Problem};
 use super::select::selects;
 use crate::inputs::{
     Address, BgpInstance, BgpPeer, CapiMachine, CiliumNode, ClusterName, Inputs, InstanceOverride, Node,
-    Object, ObjectId,
+    NodeRouting, Object, ObjectId,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -38,6 +38,8 @@ pub(super) struct Speaker<'a> {
     pub(super) pod_cidrs: Vec<String>,
     /// Whether its Machine or Node is being deleted.
     pub(super) leaving: bool,
+    /// What was decided for it before the pass.
+    pub(super) routing: Option<NodeRouting>,
 }
 
 /// All speakers that dial this router.
@@ -81,6 +83,7 @@ struct KnownNode<'a> {
     addresses: Vec<IpAddr>,
     pod_cidrs: Vec<String>,
     leaving: bool,
+    routing: Option<NodeRouting>,
 }
 
 /// A node by its cluster and name.
@@ -92,6 +95,7 @@ struct Lookup<'a> {
     machines: BTreeMap<&'a str, Vec<&'a Object<CapiMachine>>>,
     overrides: HashMap<NodeKey<'a>, &'a [InstanceOverride]>,
     configured: BTreeSet<NodeKey<'a>>,
+    routing: HashMap<NodeKey<'a>, NodeRouting>,
 }
 
 impl<'a> Lookup<'a> {
@@ -115,6 +119,7 @@ impl<'a> Lookup<'a> {
                 .map(|each| (key(each), &*each.spec.bgp_instances))
                 .collect(),
             configured: inputs.bgp_nodes.iter().map(key).collect(),
+            routing: inputs.routing.iter().map(|((cluster, node), to)| ((cluster, &**node), *to)).collect(),
         }
     }
 
@@ -140,6 +145,7 @@ impl<'a> Lookup<'a> {
             pod_cidrs,
             leaving: machine.is_some_and(|machine| machine.deleting)
                 || node.is_some_and(|node| node.deleting),
+            routing: self.routing.get(&(cluster, name)).copied(),
         }
     }
 
@@ -190,6 +196,7 @@ fn speak<'a>(
             config: peer.config_name(),
             pod_cidrs: node.pod_cidrs.clone(),
             leaving: node.leaving,
+            routing: node.routing,
         });
     }
     speakers

@@ -1,7 +1,7 @@
 //! DHCP of a network: ranges, options, reservations, or a relay. Never a server and a relay on one segment.
 
-use super::network::Subnet;
 use super::problem::Findings;
+use super::subnet::Subnet;
 use super::values::{self, HostName, Interface, Mac, PlainText};
 use crate::crd::{self, DnsForwarding, RouterNetworkSpec};
 use crate::inputs::ObjectId;

@@ -14,15 +14,17 @@ mod publish;
 mod raw;
 mod reserve;
 mod select;
+mod subnet;
 mod values;
 
 pub use accept::PrefixRule;
 pub use bgp::{Bgp, Export, Password, Peer, PeerGroup, Policy, Session, State, Timers};
 pub use dhcp::{Dhcp4, Dhcp6, Range, Relay, Reservation, Server4, Server6};
-pub use network::{Advertisement, Network, OneToOne, Parent, SourceNat, SourceNat66, Subnet};
+pub use network::{Advertisement, Network, OneToOne, Parent, SourceNat, SourceNat66};
 pub use problem::{Effect, Problem};
 pub use publish::{Forward, HairpinNetwork, Publication};
 pub use raw::Raw;
+pub use subnet::Subnet;
 pub use values::{Asn, HostName, Interface, Invalid, Mac, PlainText, VlanId};
 
 use crate::inputs::{Completeness, Fault, Inputs, Kind, ObjectId};
@@ -52,7 +54,7 @@ impl fmt::Display for RouterName {
 pub struct Intent {
     /// The Router object, as an owner.
     pub router: Owner,
-    /// Whether all of the source was read. From an incomplete reading nothing may be pruned.
+    /// Whether all of the source was read. What the unread part could want may not be pruned.
     pub completeness: Completeness,
     /// What could not be read at all.
     pub faults: Vec<Fault>,
@@ -133,7 +135,7 @@ fn held(problems: &[Problem], faults: &[Fault]) -> BTreeSet<Owner> {
 }
 
 /// The object as an owner. Objects of another cluster carry its name in place of, or before, the namespace.
-fn owner_of(object: &ObjectId) -> Owner {
+pub(crate) fn owner_of(object: &ObjectId) -> Owner {
     let kind = object.kind.as_str();
     match (&object.namespace, object.cluster.is_local()) {
         (Some(namespace), true) => Owner::namespaced(kind, namespace, &object.name),

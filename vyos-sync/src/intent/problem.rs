@@ -1,5 +1,6 @@
 //! What is wrong with an object: which field, what, and the way out.
 
+use super::values::PlainText;
 use crate::inputs::ObjectId;
 use std::fmt;
 
@@ -76,6 +77,13 @@ impl<'a> Findings<'a> {
     ) -> Vec<T> {
         let numbered = texts.iter().enumerate();
         numbered.filter_map(|(at, text)| self.read(&format!("{field}[{at}]"), parse(text), way_out)).collect()
+    }
+
+    /// A description. A text for people is never worth refusing the object for.
+    pub(super) fn description(&mut self, text: Option<&str>) -> Option<PlainText> {
+        let read = PlainText::try_from(text?);
+        let way_out = "it is left out: take the quotes and line breaks away";
+        read.map_err(|error| self.note("spec.description", error.to_string(), way_out)).ok()
     }
 
     /// The value, unless something was refused on the way.

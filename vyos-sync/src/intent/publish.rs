@@ -122,7 +122,7 @@ fn publication(
         hairpins: hairpins(object, networks, &mut findings),
         hostnames,
         vips: service?.spec.vips.clone(),
-        description: super::network::description(spec.description.as_deref(), &mut findings),
+        description: findings.description(spec.description.as_deref()),
     };
     findings.accepted(publication)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::desired::{Claim, Desired};
 use super::ledger::{Ledger, mark_of};
-use super::{Adoption, Class, Drift, Entry, Mode, Owner, Policy};
+use super::{Adoption, Class, Drift, Entry, Keep, Mode, Owner, Policy};
 use crate::config::{Children, ConfigPath, Kind, Kinds, Node, Tree, Values};
 
 /// One change of the running tree.
@@ -19,6 +19,8 @@ pub(super) enum Edit {
 pub(super) struct Findings {
     pub(super) entries: Vec<Entry>,
     pub(super) edits: Vec<Edit>,
+    /// Statements that stay because something is wrong with the object behind them.
+    pub(super) kept: usize,
 }
 
 /// What must be left as it is, since something is wrong with it.
@@ -362,11 +364,21 @@ impl<K: Kinds> Walk<'_, K> {
     }
 
     fn prune(&mut self, value: Option<&String>) {
-        if self.policy.mode == Mode::Upsert || self.frozen.no_prune {
+        if self.policy.mode == Mode::Upsert || self.frozen.no_prune || self.is_kept() {
             return self.entry(Class::Kept, None, value.cloned(), None);
         }
         self.found.edits.push(Edit::Unset(ConfigPath::from_walk(&self.at), value.cloned()));
         self.entry(Class::Prune, None, value.cloned(), value.cloned());
+    }
+
+    /// Whether what is no longer wanted here belongs, or could belong, to an object that something is wrong with.
+    fn is_kept(&mut self) -> bool {
+        let Keep::Of { marks, .. } = &self.policy.keep else { return false };
+        let claims = || (1..=self.at.len()).filter_map(|n| self.ledger.claims.get(&self.at[..n]));
+        let kept =
+            claims().next().is_none() || claims().any(|mark| mark.is_anonymous() || marks.contains(mark));
+        self.found.kept += usize::from(kept);
+        kept
     }
 
     fn entry(&mut self, class: Class, want: Option<String>, have: Option<String>, had: Option<String>) {

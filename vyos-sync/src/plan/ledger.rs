@@ -8,6 +8,7 @@ use super::numbers::Numbers;
 use super::owner::{Mark, NAME_PREFIX};
 use super::{Class, Plan};
 use crate::config::{Command, ConfigPath, Node, Tree};
+use crate::secret::Seal;
 
 /// What we hold on one router. Losing it is mild: [`Ledger::recover`] finds the marked part again, the rest is adopted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +77,22 @@ impl Ledger {
         settled.made.extend(plan.made.iter().cloned());
         settled.drop_unused();
         settled
+    }
+
+    /// As it may be stored: no secret in it.
+    #[must_use]
+    pub fn closed(&self, seal: &Seal) -> Self {
+        Self { owned: seal.close(&self.owned), pending: seal.close(&self.pending), ..self.clone() }
+    }
+
+    /// As it can be compared: with the secrets that are on the router or wanted there.
+    #[must_use]
+    pub fn opened(&self, seal: &Seal, known: &[&Tree]) -> Self {
+        Self {
+            owned: seal.open(&self.owned, known),
+            pending: seal.open(&self.pending, known),
+            ..self.clone()
+        }
     }
 
     /// Whether nothing is ours.

@@ -14,6 +14,7 @@ pub mod owner;
 #[expect(clippy::result_large_err, reason = "as in `desired`")]
 pub mod sample;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,7 @@ pub use settle::plan;
 
 use crate::config::rules::Violation;
 use crate::config::{Command, ConfigPath, Dialect, Schema, Tree};
+use crate::secret::{is_secret, redacted};
 
 /// What a plan is made from.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +59,8 @@ pub struct Policy {
     pub adoption: Adoption,
     /// How many statements one plan may remove; more, and it removes none.
     pub deletion_budget: Option<usize>,
-    /// Why nothing may be removed now, such as an unreadable source.
-    pub keep_because: Option<String>,
+    /// What may not be removed now.
+    pub keep: Keep,
     /// Never touched.
     pub protected: Vec<ConfigPath>,
     /// The address at which we reach the router: its interface and the API are protected.
@@ -74,12 +76,30 @@ impl Default for Policy {
             drift: Drift::Revert,
             adoption: Adoption::Equal,
             deletion_budget: None,
-            keep_because: None,
+            keep: Keep::Nothing,
             protected: Vec::new(),
             management: None,
             limits: Limits::default(),
         }
     }
+}
+
+/// What may not be removed now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// All that is no longer wanted may go.
+    Nothing,
+    /// All may go, also where nothing at all is wanted any more: the router is given up, or its cluster has no such object.
+    NotEvenTheLast,
+    /// What carries these marks, lies inside such a place, or cannot be told to be somebody else's.
+    Of {
+        /// The marks.
+        marks: BTreeSet<Mark>,
+        /// The objects that something is wrong with.
+        because: BTreeSet<Owner>,
+    },
+    /// Nothing may go at all, with the reason.
+    All(String),
 }
 
 /// How far to go.
@@ -230,6 +250,21 @@ impl Plan {
     /// The numbers of entries of each class.
     pub fn count(&self, class: Class) -> usize {
         self.entries.iter().filter(|entry| entry.class == class).count()
+    }
+
+    /// The plan as people may read it: without secrets.
+    #[must_use]
+    pub fn shown(&self) -> Self {
+        let clean = |commands: &[Command]| commands.iter().map(redacted).collect();
+        let mut plan = self.clone();
+        plan.commands = clean(&plan.commands);
+        plan.inverse = clean(&plan.inverse);
+        plan.batches.iter_mut().for_each(|batch| batch.commands = clean(&batch.commands));
+        for entry in plan.entries.iter_mut().filter(|e| is_secret(&e.path)) {
+            let values = [&mut entry.want, &mut entry.have, &mut entry.had];
+            values.into_iter().flatten().for_each(|value| *value = "[hidden]".to_owned());
+        }
+        plan
     }
 }
 

@@ -68,6 +68,11 @@ impl Mark {
         Self(format!("{PREFIX}/{name}"))
     }
 
+    /// Whether it was made up from a name, so that the object is not known.
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.0.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with(&format!("/{NAME_PREFIX}")))
+    }
+
     /// As it is written.
     pub fn as_str(&self) -> &str {
         &self.0

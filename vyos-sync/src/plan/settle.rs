@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::classify::{Edit, Findings, Frozen, Walk};
 use super::desired::{Claim, Desired};
 use super::guard::Guard;
-use super::{Blocked, Class, Inputs, Ledger, Mark, Mode, Owner, Plan, Reason, align, batch};
+use super::{Blocked, Class, Inputs, Keep, Ledger, Mark, Mode, Owner, Plan, Reason, align, batch};
 use crate::config::rules::{self, Violation};
 use crate::config::{Command, ConfigPath, Kind, Kinds, Node, SchemaError, Tree, diff};
 use crate::secret::is_secret;
@@ -66,7 +66,7 @@ impl Planner<'_> {
                 return self.finish(found, &next);
             }
         }
-        let nothing = Findings { entries: self.compare().entries, edits: Vec::new() };
+        let nothing = Findings { edits: Vec::new(), ..self.compare() };
         let running = self.inputs.running;
         self.finish(nothing, running)
     }
@@ -108,18 +108,30 @@ impl Planner<'_> {
     }
 
     fn keep_if_told(&mut self) {
-        let because = match &self.inputs.policy.keep_because {
-            Some(because) => because.clone(),
-            None if self.desired.claims().is_empty() && !self.ledger.is_empty() => {
-                "the source holds no object at all, which never means to delete all".to_owned()
+        let because = match &self.inputs.policy.keep {
+            Keep::All(because) => because.clone(),
+            Keep::NotEvenTheLast => return,
+            _ if self.wants_nothing() && !self.ledger.is_empty() => {
+                "the source holds no object for this router, which never means to delete all; remove what is left \
+                 on the router itself, if that is meant"
+                    .to_owned()
             }
-            None => return,
+            _ => return,
         };
         self.frozen.no_prune = true;
         if let Some(path) = self.ledger.claims.keys().next().cloned() {
             let text = format!("nothing is removed: {because}");
             self.blocked.insert(Blocked { path, reason: Reason::Keep, text, objects: Vec::new() });
         }
+    }
+
+    /// Whether nobody but the Router object itself wants anything. A source with a refused object is not empty.
+    fn wants_nothing(&self) -> bool {
+        let of_router = |owner: &Owner| owner.kind == "Router";
+        let claims = self.desired.claims();
+        claims.is_empty()
+            || self.inputs.policy.keep == Keep::Nothing
+                && claims.values().all(|claim| claim.owners().into_iter().all(of_router))
     }
 
     /// Leaves out the claims that would change a protected place. Says whether there was one.
@@ -272,6 +284,7 @@ impl Planner<'_> {
     fn finish(mut self, found: Findings, next: &Tree) -> Plan {
         let inputs = self.inputs;
         self.block_conflicts(&found);
+        self.block_kept(&found);
         let changes = diff(inputs.running, next, inputs.schema);
         let (commands, batches) = match batch::order(changes, inputs) {
             Ok(batches) => (batches.iter().flat_map(|batch| batch.commands.clone()).collect(), batches),
@@ -326,6 +339,19 @@ impl Planner<'_> {
             let objects = objects.into_iter().cloned().collect();
             self.blocked.insert(Blocked { path: entry.path.clone(), reason, text: text.to_owned(), objects });
         }
+    }
+
+    /// Says what is kept for the sake of objects that something is wrong with.
+    fn block_kept(&mut self, found: &Findings) {
+        let (Keep::Of { because, .. }, Some(first)) = (
+            &self.inputs.policy.keep,
+            found.entries.iter().find(|entry| found.kept > 0 && entry.class == Class::Kept),
+        ) else {
+            return;
+        };
+        let text = format!("{} statements are not removed until these objects are mended", found.kept);
+        let (path, objects) = (first.path.clone(), because.iter().cloned().collect());
+        self.blocked.insert(Blocked { path, reason: Reason::Keep, text, objects });
     }
 
     /// Rules that were broken before and still are.

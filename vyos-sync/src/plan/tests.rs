@@ -324,7 +324,7 @@ fn nothing_is_removed_for_an_empty_or_unreadable_source_or_over_the_budget() {
     let (running, ledger) = done(&sync(&both, &base, &ledger), &base, &ledger);
     let empty = sync(&Desired::new(), &running, &ledger);
     assert_eq!((empty.commands.len(), empty.blocked[0].reason), (0, Reason::Keep), "{empty}");
-    let unreadable = Policy { keep_because: Some("net.yaml is unreadable".to_owned()), ..Policy::default() };
+    let unreadable = Policy { keep: Keep::All("net.yaml is unreadable".to_owned()), ..Policy::default() };
     assert!(make(&one_vif(), &running, &ledger, &unreadable).commands.is_empty());
     let budget = Policy { deletion_budget: Some(2), ..Policy::default() };
     let plan = make(&one_vif(), &running, &ledger, &budget);

@@ -42,6 +42,7 @@ fn neighbor(bgp: &Bgp, peer: &Peer) -> Block {
     session(bgp, &peer.session, peer.state)
         .leaf("description", marked(&peer.owner, Some(&peer.description)))
         .flag_if(peer.passive, "passive")
+        .flag_if(peer.state == State::ShutDown, "shutdown")
         .block("timers", timers)
         .block("capability", Block::new().flag_if(foreign_hop, "extended-nexthop"))
 }

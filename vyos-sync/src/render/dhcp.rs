@@ -8,6 +8,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 pub(super) fn render(pen: &mut Pen<'_>, network: &Network) {
     let Some(Dhcp4::Server(server)) = &network.dhcp else { return };
+    if pen.dialect == Dialect::V1_4 {
+        server.reservations.iter().for_each(|each| note_boot(pen, each));
+    }
     let mut subnets = Vec::new();
     for prefix in network.prefixes4() {
         let inside = Inside::of(server, prefix);
@@ -93,6 +96,18 @@ fn options(block: Block, network: &Network, server: &Server4, prefix: Ipv4Net) -
         .maybe("bootfile-name", server.bootfile_name.as_deref())
         .maybe("bootfile-server", server.bootfile_server.as_deref())
         .maybe("tftp-server-name", server.tftp_server.as_deref())
+}
+
+/// 1.4 has options of a subnet only, so a machine cannot have its own.
+fn note_boot(pen: &mut Pen<'_>, each: &Reservation) {
+    let file = each.bootfile_name.as_ref().map(|name| format!("boot file {name}"));
+    let server = each.tftp_server.as_ref().map(|name| format!("TFTP server {name}"));
+    let asked: Vec<_> = file.into_iter().chain(server).collect();
+    if !asked.is_empty() {
+        let what = format!("VyOS 1.4 has no {} of one machine ({})", asked.join(" and "), each.mac);
+        let way_out = "it is left out: set spec.dhcp.server.pxe of the RouterNetwork, or use VyOS 1.5";
+        pen.note(&each.source, "network boot", what, way_out);
+    }
 }
 
 fn mapping(dialect: Dialect, each: &Reservation) -> Block {

@@ -16,10 +16,13 @@ mod publication;
 mod relay;
 mod router_advert;
 mod vlan;
+mod wishes;
 
 pub use crate::config::Dialect;
-pub use numbers::{Allocations, SpaceId, wishes};
+pub use numbers::{Allocations, SpaceId};
+pub use wishes::wishes;
 
+use crate::checksum::checksum;
 use crate::config::{ConfigPath, Node};
 use crate::inputs::{Kind, ObjectId};
 use crate::intent::{Effect, Intent, Problem, Raw};
@@ -143,8 +146,17 @@ impl Pen<'_> {
     }
 
     fn problem(&mut self, object: &ObjectId, field: &str, what: String, way_out: &str) {
+        self.say(object, field, what, way_out, Effect::Refused);
+    }
+
+    /// Something that this release cannot express, on the object that asks for it. The rest of it is rendered.
+    fn note(&mut self, object: &ObjectId, field: &str, what: String, way_out: &str) {
+        self.say(object, field, what, way_out, Effect::Noted);
+    }
+
+    fn say(&mut self, object: &ObjectId, field: &str, what: String, way_out: &str, effect: Effect) {
         let (object, field, way_out) = (object.clone(), field.to_owned(), way_out.to_owned());
-        self.problems.push(Problem { object, field, what, way_out, effect: Effect::Refused });
+        self.problems.push(Problem { object, field, what, way_out, effect });
     }
 }
 
@@ -175,9 +187,4 @@ fn short_name(name: &str, length: usize) -> String {
     let checksum = checksum(name.as_bytes());
     let kept: String = name.chars().take(length.saturating_sub(9)).collect();
     format!("{kept}-{checksum:08x}")
-}
-
-/// FNV-1a, 32 bits: the same in every release of the toolchain, unlike the standard hasher.
-fn checksum(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }

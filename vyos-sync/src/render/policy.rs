@@ -1,6 +1,7 @@
 //! Filters: prefix-lists of exactly what may come in and go out, and route-maps that deny the rest.
 
-use super::{Block, Pen, at, checksum, marked, tag_name};
+use super::{Block, Pen, at, marked, tag_name};
+use crate::checksum::checksum;
 use crate::inputs::ObjectId;
 use crate::intent::{Bgp, Policy, PrefixRule, State};
 use crate::plan::Owner;
@@ -17,11 +18,10 @@ pub(super) fn render(pen: &mut Pen<'_>, bgp: &Bgp, object: &ObjectId) {
         let (import, export) = (import(policy), export(policy));
         map(pen, policy, object, &import, matches(&format!("{name}-in"), accept4, accept6), None);
         map(pen, policy, object, &export, matches(&format!("{name}-out"), export4, export6), None);
-        if drains(bgp, policy) {
-            // The last choice of all: the route is still there when no other is (local preference 0).
-            let drained = matches(&format!("{name}-in"), accept4, accept6);
-            map(pen, policy, object, &drain(policy), drained, Some(0));
-        }
+        // The last choice of all: the route is still there when no other is (local preference 0). It is there before a
+        // drain begins: a map that comes with its peer's change is looked at only seconds later (`delay-timer` of FRR).
+        let drained = matches(&format!("{name}-in"), accept4, accept6);
+        map(pen, policy, object, &drain(policy), drained, Some(0));
     }
 }
 
@@ -29,7 +29,7 @@ pub(super) fn render(pen: &mut Pen<'_>, bgp: &Bgp, object: &ObjectId) {
 pub(super) fn import_of(owner: &Owner, state: State) -> String {
     match state {
         State::InService => format!("{}-in", tag_name(owner)),
-        State::Draining => format!("{}-drain", tag_name(owner)),
+        State::Draining | State::ShutDown => format!("{}-drain", tag_name(owner)),
     }
 }
 
@@ -48,12 +48,6 @@ fn drain(policy: &Policy) -> String {
 
 fn export(policy: &Policy) -> String {
     export_of(&policy.owner)
-}
-
-fn drains(bgp: &Bgp, policy: &Policy) -> bool {
-    let peers = bgp.peers.iter().map(|peer| (&peer.session, peer.state));
-    let groups = bgp.groups.iter().map(|group| (&group.session, group.state));
-    peers.chain(groups).any(|(session, state)| session.policy == policy.owner && state == State::Draining)
 }
 
 /// Makes the lists of both families and says which of them there are.

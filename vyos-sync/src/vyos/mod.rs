@@ -17,3 +17,4 @@ pub use generation::{Confirm, Generation, Release};
 pub use key::{ApiKey, KeySource, Redactor};
 pub use show::{Sessions, reboot_is_scheduled, warns_unsaved};
 pub use trust::{Trust, TrustError};
+pub use wire::read as read_answer;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -85,7 +86,6 @@ impl Trust {
 }
 
 fn pin(text: &str) -> Result<[u8; 32], TrustError> {
-    use base64::{Engine, engine::general_purpose::STANDARD};
     let bare =
         ["sha256//", "sha256:", "sha256/"].iter().fold(text.trim(), |t, p| t.strip_prefix(p).unwrap_or(t));
     let bytes = match bare.len() {
@@ -185,9 +185,13 @@ impl ServerCertVerifier for Pinned {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let spki = ParsedCertificate::try_from(end_entity)?.subject_public_key_info();
-        match self.pins.contains(&Sha256::digest(spki.as_ref()).into()) {
+        let pin: [u8; 32] = Sha256::digest(spki.as_ref()).into();
+        match self.pins.contains(&pin) {
             true => Ok(ServerCertVerified::assertion()),
-            false => Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
+            false => Err(Error::General(format!(
+                "the key of its certificate has the pin {}, which is none of spec.tls.spkiPins",
+                STANDARD.encode(pin)
+            ))),
         }
     }
 
@@ -223,8 +227,7 @@ mod tests {
         let key = rcgen::KeyPair::generate().unwrap();
         let digest: [u8; 32] = Sha256::digest(rcgen::PublicKeyData::subject_public_key_info(&key)).into();
         let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
-        use base64::Engine;
-        let base64 = base64::engine::general_purpose::STANDARD.encode(digest);
+        let base64 = STANDARD.encode(digest);
         assert_eq!(Trust::pins(&[hex]).unwrap(), Trust::Pins(vec![digest]));
         assert_eq!(Trust::pins(&[format!("sha256//{base64}")]).unwrap(), Trust::Pins(vec![digest]));
         assert!(matches!(Trust::pins(&["abc"]), Err(TrustError::Pin(_))));

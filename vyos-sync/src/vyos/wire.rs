@@ -16,7 +16,10 @@ pub(super) fn body(mut request: Value, key: &ApiKey) -> Value {
 }
 
 /// Reads an answer: status, and the JSON envelope that VyOS serves as text/html.
-pub(super) fn read(status: u16, body: &[u8], clean: &Redactor) -> Result<Value, ApiError> {
+///
+/// # Errors
+/// What the router said is wrong, with the secrets taken out, or that it is no VyOS.
+pub fn read(status: u16, body: &[u8], clean: &Redactor) -> Result<Value, ApiError> {
     match status {
         413 => return Err(ApiError::TooLarge),
         502..=504 => return Err(ApiError::Away { status }),

@@ -1,6 +1,6 @@
 //! Cilium's own test cases as an oracle: whatever a node announces there, the router's filter lets in.
 
-use crate::support::{complaints, numbers, shared};
+use crate::support::{DIALECTS, commands, compile, complaints, golden, numbers, planned, repository, shared};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -99,7 +99,25 @@ fn run(folder: &Path) -> usize {
         let intent = intent::derive(&inputs, &RouterName::from(format!("router-{at}").as_str()));
         checked += check(&intent, &table);
     }
+    written(folder, &objects);
     checked
+}
+
+/// What each router of the case holds and plans in the end, as committed text.
+fn written(folder: &Path, objects: &BTreeMap<String, Value>) {
+    let case = repository().join("tests/golden/cilium").join(folder.file_name().unwrap());
+    let inputs = gather(objects, routers(objects, &gateways(folder)));
+    for router in inputs.routers.iter().map(|router| router.id.name.as_str()) {
+        for dialect in DIALECTS {
+            let (intent, rendered) = compile(&inputs, router, dialect);
+            assert_eq!(complaints(&rendered, dialect), Vec::<String>::new(), "{}", case.display());
+            golden(&case.join(format!("{router}-commands-{dialect}.txt")), &commands(&rendered));
+            golden(&case.join(format!("{router}-plan-{dialect}.txt")), &planned(&inputs, router, dialect));
+            let problems = intent.problems.iter().chain(&rendered.problems);
+            let text: String = problems.map(|problem| format!("{:?}: {problem}\n", problem.effect)).collect();
+            golden(&case.join(format!("{router}-problems-{dialect}.txt")), &text);
+        }
+    }
 }
 
 fn check(intent: &Intent, table: &Path) -> usize {

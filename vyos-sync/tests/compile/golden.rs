@@ -1,6 +1,6 @@
 //! Manifests to commands, for both dialects, held against committed text.
 
-use crate::support::{DIALECTS, commands, compile, complaints, golden, repository, shared};
+use crate::support::{DIALECTS, commands, compile, complaints, golden, planned, repository, shared};
 use std::path::Path;
 use vyos_sync::config::{Dialect, Schema};
 use vyos_sync::gather;
@@ -19,7 +19,8 @@ fn check(case: &str, inputs: &Inputs) {
         let problems = intent.problems.iter().chain(&rendered.problems);
         let problems = problems.map(|problem| format!("{:?}: {problem}", problem.effect));
         let text: String = faults.chain(problems).map(|line| line + "\n").collect();
-        golden(&folder.join("problems.txt"), &text);
+        golden(&folder.join(format!("problems-{dialect}.txt")), &text);
+        golden(&folder.join(format!("plan-{dialect}.txt")), &planned(inputs, "gateway", dialect));
     }
 }
 

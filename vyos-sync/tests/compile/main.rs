@@ -9,6 +9,7 @@
 
 mod cilium;
 mod golden;
+mod platform;
 mod properties;
 mod scale;
 mod support;

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use vyos_sync::compile::{self, Known};
 use vyos_sync::config::{Dialect, Leaf, Schema, rules};
 use vyos_sync::inputs::{ClusterName, Collector, Inputs};
 use vyos_sync::intent::{self, Intent, RouterName};
+use vyos_sync::plan::{Ledger, Limits, sample};
 use vyos_sync::render::{self, Allocations, Rendered, SpaceId};
 use vyos_sync::secret::is_secret;
 
@@ -49,6 +51,16 @@ pub(crate) fn compile(inputs: &Inputs, router: &str, dialect: Dialect) -> (Inten
     let intent = intent::derive(inputs, &RouterName::from(router));
     let rendered = render::render(&intent, dialect, &numbers(&intent, dialect));
     (intent, rendered)
+}
+
+/// The plan against a router that has an uplink, a trunk, and a few things of other people.
+pub(crate) fn planned(inputs: &Inputs, router: &str, dialect: Dialect) -> String {
+    let (running, schema) = (sample::base().unwrap(), Schema::built_in(dialect));
+    let ledger = Ledger::recover(&running);
+    let object = inputs.router(router).unwrap();
+    let compiled = compile::compile(inputs, object, dialect, &running, &ledger);
+    let known = Known { running: &running, ledger: &ledger, dialect, schema, limits: Limits::default() };
+    compile::plan(&compiled, &object.spec, known).shown().to_string()
 }
 
 pub(crate) fn commands(rendered: &Rendered) -> String {

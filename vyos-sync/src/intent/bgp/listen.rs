@@ -50,7 +50,7 @@ impl<'a> Compiler<'a> {
         let mut session = self.session(asn, Under::Peering(peering), config, password, max, first.addr());
         let both = |v4: bool| accept.iter().any(|rule| rule.prefix.addr().is_ipv4() == v4);
         (session.ipv4, session.ipv6) = (session.ipv4 || both(true), session.ipv6 || both(false));
-        let state = state(spec.drain, false);
+        let state = state(spec.drain, false, None);
         self.bgp.listen_limit = self.bgp.listen_limit.max(dynamic.limit);
         let owner = owner_of(&peering.id);
         self.bgp.groups.push(PeerGroup { owner, ranges: ranges.into_iter().collect(), session, state });

@@ -4,6 +4,7 @@ mod compiler;
 mod listen;
 mod peers;
 mod read;
+mod sound;
 
 use crate::crd::{self, RouterSpec};
 use crate::inputs::{Inputs, Object, ObjectId};
@@ -124,6 +125,8 @@ pub enum State {
     InService,
     /// Its routes are the last choice, while its session stays up.
     Draining,
+    /// Its session is shut down, and stays configured.
+    ShutDown,
 }
 
 /// Timers in seconds.

@@ -56,7 +56,7 @@ impl<'a> Compiler<'a> {
             session: self.session(asn, under, config, password, max, address),
             timers: timers.or_else(|| theirs.map(|(hold, keepalive)| Timers { hold, keepalive })),
             passive: !speaker.listens,
-            state: state(drain, speaker.leaving),
+            state: state(drain, speaker.leaving, speaker.routing),
             description,
         });
     }
@@ -169,7 +169,7 @@ impl<'a> Compiler<'a> {
                 timers: timers
                     .map(|t| Timers { hold: t.hold_time_seconds, keepalive: t.keep_alive_time_seconds }),
                 passive: false,
-                state: state(spec.drain, false),
+                state: state(spec.drain, false, None),
                 description,
             });
         }

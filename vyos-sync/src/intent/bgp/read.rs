@@ -1,122 +1,26 @@
-//! What a peering says by itself, and the passwords.
+//! What a peering says by itself, field by field.
 
-use super::compiler::{Compiler, Under};
-use super::{Export, Password, State};
-use crate::crd::{BGPPeeringSpec, Drain, PeeringMode};
-use crate::inputs::{BgpPeerConfig, Object};
+use super::{Export, State};
+use crate::crd::{BGPPeeringSpec, Drain};
+use crate::inputs::{BgpPeerConfig, NodeRouting, Object};
 use crate::intent::accept::PrefixRule;
 use crate::intent::cilium::Speaker;
-use crate::intent::grant::{Subject, WAY_OUT};
-use crate::intent::problem::{Findings, Problem};
+use crate::intent::problem::Findings;
 use crate::intent::values::{self, Asn};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
-
-/// The namespace in which Cilium keeps its BGP secrets.
-const CILIUM_SECRETS: &str = "kube-system";
 
 /// The most prefixes from one peer, in each family, unless somebody gave a number: where the filter can pass no more
 /// than the first, and otherwise.
 const MOST_PREFIXES: [u32; 2] = [1_000, 10_000];
 
-impl<'a> Compiler<'a> {
-    /// Looks at what a peering says by itself.
-    pub(super) fn sound(&self, peering: &Object<BGPPeeringSpec>, problems: &mut Vec<Problem>) -> bool {
-        let spec = &peering.spec;
-        let subject = Subject::of(&peering.id);
-        let mut findings = Findings::on(&peering.id, problems);
-        if let Some(asn) = spec.peer_asn.and_then(|asn| read_asn("spec.peerASN", Some(asn), &mut findings))
-            && !self.grants.asn(&subject, asn)
-        {
-            findings.refuse("spec.peerASN", format!("AS {asn} is in no grant for it"), WAY_OUT);
-        }
-        if spec.peer_asn.is_none() && (spec.mode == PeeringMode::Dynamic || !spec.peers.is_empty()) {
-            findings.refuse("spec.peerASN", "there is no AS number for the peers", "give spec.peerASN");
-        }
-        if spec.mode == PeeringMode::Dynamic
-            && spec.dynamic.as_ref().is_none_or(|dynamic| dynamic.ranges.is_empty())
-        {
-            findings.refuse("spec.dynamic.ranges", "mode Dynamic needs a range", "give spec.dynamic.ranges");
-        }
-        if spec.mode == PeeringMode::Dynamic && spec.timers.is_some() {
-            let what = "VyOS has no timers on a peer-group, so these cannot be set";
-            findings.note(
-                "spec.timers",
-                what,
-                "set them on the peers: the lower hold time of both ends counts",
-            );
-        }
-        if let Some(timers) =
-            spec.timers.filter(|timers| timers.keep_alive_time_seconds * 3 > timers.hold_time_seconds)
-        {
-            let what = format!(
-                "keepalive {} is more than a third of hold time {}",
-                timers.keep_alive_time_seconds, timers.hold_time_seconds
-            );
-            findings.refuse("spec.timers", what, "lower keepAliveTimeSeconds");
-        }
-        let accepted = accepted_by_hand(spec, &mut findings);
-        for rule in accepted.iter().filter(|rule| !self.grants.cidr(&subject, &rule.prefix)) {
-            findings.refuse("spec.accept", format!("{} is in no grant for it", rule.prefix), WAY_OUT);
-        }
-        export(spec, &mut findings);
-        findings.accepted(()).is_some()
-    }
-
-    /// The TCP-MD5 password. Cilium goes on with an empty one where the Secret is missing; the router must not.
-    pub(super) fn password(
-        &self,
-        under: Under<'_>,
-        config: Option<&Object<BgpPeerConfig>>,
-        problems: &mut Vec<Problem>,
-    ) -> Result<Option<Password>, ()> {
-        let (object, cluster, field, namespace, name, key) = match (under, config) {
-            (
-                Under::Peering(Object {
-                    id, spec: BGPPeeringSpec { password_ref: Some(reference), .. }, ..
-                }),
-                _,
-            ) => {
-                let namespace = id.namespace.as_deref().unwrap_or_default();
-                (id, &id.cluster, "spec.passwordRef", namespace, &reference.name, reference.key.as_str())
-            }
-            (_, Some(Object { id, spec: BgpPeerConfig { auth_secret_ref: Some(name), .. }, .. })) => {
-                (id, &id.cluster, "spec.authSecretRef", CILIUM_SECRETS, name, "password")
-            }
-            _ => return Ok(None),
-        };
-        let mut findings = Findings::on(object, problems);
-        let Some(secret) = self.inputs.secret(cluster, namespace, name, key) else {
-            let what = format!(
-                "there is no Secret {namespace}/{name} with key {key}, and Cilium goes on without a password"
-            );
-            findings.refuse(field, what, "add the Secret, or remove the reference");
-            return Err(());
-        };
-        let fine = secret.text().filter(|text| {
-            (1..=80).contains(&text.len())
-                && text.chars().all(|c| c != '"' && c != '\'' && c.is_ascii_graphic())
-        });
-        match fine {
-            Some(text) => Ok(Some(Password(text.to_owned()))),
-            None => {
-                let what = format!("the password in Secret {namespace}/{name} is not one that VyOS can hold");
-                findings.refuse(
-                    field,
-                    what,
-                    "use 1 to 80 printable ASCII characters without blanks and quotes",
-                );
-                Err(())
-            }
-        }
-    }
-}
-
-pub(super) fn state(drain: Drain, leaving: bool) -> State {
-    match drain {
-        Drain::Now => State::Draining,
-        Drain::WithMachine if leaving => State::Draining,
-        Drain::WithMachine | Drain::Never => State::InService,
+pub(super) fn state(drain: Drain, leaving: bool, routing: Option<NodeRouting>) -> State {
+    match (drain, routing) {
+        (Drain::Never, _) => State::InService,
+        (_, Some(NodeRouting::ShutDown)) => State::ShutDown,
+        (Drain::Now, _) | (_, Some(NodeRouting::Drained)) => State::Draining,
+        (Drain::WithMachine, None) if leaving => State::Draining,
+        (Drain::WithMachine, None) => State::InService,
     }
 }
 

@@ -1,13 +1,14 @@
 //! A RouterNetwork, judged by itself: VLAN, parent, subnets, and whether it is granted.
 
+use super::model::{Network, Parent};
 use super::services::{advertisement, one_to_one, source_nat, source_nat66};
-use super::{Network, Parent, Subnet, description, first_host, overlap};
 use crate::crd::{self, NetworkSubnet, ParentKind, RouterNetworkSpec};
 use crate::inputs::{Attachment, Inputs, Object, ObjectId};
 use crate::intent::dhcp;
 use crate::intent::grant::{Grants, Subject, WAY_OUT};
 use crate::intent::owner_of;
 use crate::intent::problem::{Findings, Problem};
+use crate::intent::subnet::{Subnet, first_host, overlap};
 use crate::intent::values::{self, Interface, VlanId};
 use ipnet::IpNet;
 
@@ -47,7 +48,7 @@ pub(super) fn declared(
         parent: parent?,
         bridge,
         mtu: spec.mtu,
-        description: description(spec.description.as_deref(), &mut findings),
+        description: findings.description(spec.description.as_deref()),
         dhcp: dhcp::dhcp4(spec, &subnets, &mut findings),
         dhcp6: dhcp::dhcp6(spec, &subnets, &mut findings),
         advertisement: advertisement(spec, &subnets, &mut findings),

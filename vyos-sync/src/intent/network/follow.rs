@@ -1,7 +1,7 @@
 //! Harvester's networks that no RouterNetwork speaks of.
 
-use super::Network;
 use super::declare::{check_grants, parent, subnets};
+use super::model::Network;
 use crate::crd::{self, DnsForwarding, NetworkSubnet, RouterNetworkSpec};
 use crate::inputs::{Attachment, Inputs, Object};
 use crate::intent::grant::Grants;

@@ -1,8 +1,9 @@
 //! What hangs on the subnets of a network: router advertisements and address translation.
 
-use super::{Advertisement, OneToOne, SourceNat, SourceNat66, Subnet};
+use super::model::{Advertisement, OneToOne, SourceNat, SourceNat66};
 use crate::crd::{RouterNetworkSpec, V6Addressing};
 use crate::intent::problem::Findings;
+use crate::intent::subnet::Subnet;
 use crate::intent::values::{self, Interface};
 use ipnet::{IpNet, Ipv6Net};
 use std::net::IpAddr;

@@ -1,4 +1,9 @@
-//! Contradictions between objects, and between objects and the router. Pure.
+//! Contradictions between objects, the router, and documents of intent. Pure.
+
+mod cilium;
+mod claims;
+mod dhcp;
+mod documents;
 
 use std::net::IpAddr;
 
@@ -7,11 +12,15 @@ use serde::Serialize;
 
 use crate::{
     compile::Compiled,
-    config::{Schema, Tree},
+    config::{Schema, SchemaError, Tree},
     crd::RouterSpec,
     inputs::{Inputs, Object},
     plan::{Class, Plan},
+    secret::is_secret,
 };
+
+pub use claims::{Claim, Document, Party, Says, claims};
+pub use documents::{Against, documents};
 
 /// Something that contradicts something else.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -36,6 +45,7 @@ pub fn objects(inputs: &Inputs, router: &Object<RouterSpec>, compiled: &Compiled
     found.extend(harvester(inputs));
     found.extend(hardware(inputs));
     found.extend(asn(inputs, router));
+    found.extend(cilium::bites(inputs, router, compiled));
     found.sort();
     found.dedup();
     found
@@ -125,7 +135,7 @@ fn asn(inputs: &Inputs, router: &Object<RouterSpec>) -> Vec<Contradiction> {
 }
 
 /// Contradictions between the objects and a router's configuration.
-pub fn router(running: &Tree, plan: &Plan, schemas: &[&Schema]) -> Vec<Contradiction> {
+pub fn router(running: &Tree, desired: &Tree, plan: &Plan, schemas: &[&Schema]) -> Vec<Contradiction> {
     let mut found = Vec::new();
     for entry in &plan.entries {
         let what = match entry.class {
@@ -141,12 +151,21 @@ pub fn router(running: &Tree, plan: &Plan, schemas: &[&Schema]) -> Vec<Contradic
     found.extend(plan.warnings.iter().map(|w| say("the router's own configuration", w.to_string())));
     for schema in schemas {
         let unknown = schema.validate(running).into_iter().filter(|e| schema.covers(e.path()));
-        found.extend(unknown.map(|e| say("the router's own configuration", e.to_string())));
+        found.extend(unknown.map(|e| say("the router's own configuration", without_secret(&e))));
     }
     found.extend(shut(running, plan));
+    found.extend(dhcp::answered_twice(running, desired));
     found.sort();
     found.dedup();
     found
+}
+
+/// What the schema says, unless that would tell a secret.
+fn without_secret(error: &SchemaError) -> String {
+    match is_secret(error.path()) {
+        true => format!("{}: the value, a secret, is not one that this release takes", error.path()),
+        false => error.to_string(),
+    }
 }
 
 /// A neighbor that is shut by hand and that the objects want.
@@ -160,4 +179,75 @@ fn shut(running: &Tree, plan: &Plan) -> Vec<Contradiction> {
             say(format!("protocols bgp neighbor {address}"), "it is shut down, and the objects want it")
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        compile,
+        config::Dialect,
+        inputs::{ClusterName, Collector},
+        plan::Ledger,
+    };
+
+    fn said(documents: &[Value]) -> Vec<String> {
+        let router = json!({"apiVersion": "weir.dev/v1alpha1", "kind": "Router", "metadata": {"name": "gateway"},
+            "spec": {"endpoints": ["https://10.10.10.1"], "tls": {}, "apiKey": {"file": "key"}, "grants": "Open",
+                     "bgp": {"asn": 64512, "addresses": ["10.10.30.1"]}}});
+        let mut collector = Collector::default();
+        for document in documents.iter().chain([&router]) {
+            collector.document("test", &ClusterName::local(), document.clone());
+        }
+        let inputs = collector.finish();
+        let router = inputs.routers[0].clone();
+        let compiled = compile::compile(&inputs, &router, Dialect::V1_5, &Tree::new(), &Ledger::default());
+        objects(&inputs, &router, &compiled)
+            .into_iter()
+            .map(|it| format!("{}: {}", it.place, it.what))
+            .collect()
+    }
+
+    fn network(gateway: &str) -> Value {
+        json!({"apiVersion": "weir.dev/v1alpha1", "kind": "RouterNetwork", "metadata": {"name": "tenant", "namespace": "platform"},
+               "spec": {"routerRef": {"name": "gateway"}, "vlan": 40, "parent": {"name": "eth1"},
+                        "subnets": [{"cidr": "10.10.40.0/24", "gateway": gateway}]}})
+    }
+
+    fn attachment(route: &str) -> Value {
+        json!({"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "metadata": {"name": "tenant", "namespace": "default",
+                         "labels": {"network.harvesterhci.io/vlan-id": "40", "network.harvesterhci.io/type": "L2VlanNetwork"},
+                         "annotations": {"network.harvesterhci.io/route": route}},
+            "spec": {"config": r#"{"type":"bridge","bridge":"data-br","vlan":40}"#}})
+    }
+
+    #[test]
+    fn a_harvester_route_and_our_network_must_agree() {
+        let route = |cidr: &str, gateway: &str| {
+            format!(r#"{{"mode":"manual","cidr":"{cidr}","gateway":"{gateway}"}}"#)
+        };
+        let found = |route: &str| said(&[network("10.10.40.1"), attachment(route)]);
+        let about =
+            |found: Vec<String>| found.into_iter().filter(|it| it.contains("route says")).collect::<Vec<_>>();
+        assert_eq!(about(found(&route("10.10.40.0/24", "10.10.40.1"))), Vec::<String>::new());
+        let other = about(found(&route("10.10.41.0/24", "10.10.41.1")));
+        assert!(
+            other[0].contains("route says 10.10.41.0/24") && other[0].contains("10.10.40.0/24"),
+            "{other:?}"
+        );
+        let gateway = about(found(&route("10.10.40.0/24", "10.10.40.254")));
+        assert!(gateway[0].contains("route says gateway 10.10.40.254"), "{gateway:?}");
+    }
+
+    #[test]
+    fn nodes_must_expect_the_routers_as_number() {
+        let cluster = json!({"apiVersion": "cilium.io/v2", "kind": "CiliumBGPClusterConfig", "metadata": {"name": "c"},
+            "spec": {"bgpInstances": [{"name": "i", "localASN": 64513, "peers": [
+                {"name": "gateway", "peerAddress": "10.10.30.1", "peerASN": 65000}]}]}});
+        let found = said(&[cluster]);
+        assert!(found.iter().any(|it| it.contains("expects AS 65000")), "{found:?}");
+    }
 }

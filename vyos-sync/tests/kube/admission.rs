@@ -1,0 +1,106 @@
+//! Who may write what: the admission policies, run by a real API server.
+
+use http::{HeaderName, HeaderValue};
+use kube::{Client, Config};
+use serde_json::{Value, json};
+use weir_apiserver::{ApiServer, User, apply, install};
+
+use crate::rig::network;
+
+const ACCOUNT: &str = "system:serviceaccount:weir-system:vyos-sync";
+const AGENT: &str = "system:serviceaccount:weir-system:weir-agent";
+
+/// A client that acts as somebody else, on a node where one is given.
+async fn acting(api: &ApiServer, user: &str, node: Option<&str>) -> Client {
+    let kubeconfig = kube::config::Kubeconfig::from_yaml(&api.kubeconfig(&User::admin())).unwrap();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+    let mut header = |name: &'static str, value: &str| {
+        config.headers.push((HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()));
+    };
+    header("impersonate-user", user);
+    header("impersonate-group", "weirs");
+    if let Some(node) = node {
+        header("impersonate-extra-authentication.kubernetes.io%2fnode-name", node);
+    }
+    Client::try_from(config).unwrap()
+}
+
+fn change() -> Value {
+    json!({"apiVersion": "weir.dev/v1alpha1", "kind": "RouterChange", "metadata": {"name": "gw-1"},
+           "spec": {"routerRef": {"name": "gw"}, "planHash": "a", "commands": []}})
+}
+
+fn raw() -> Value {
+    json!({"apiVersion": "weir.dev/v1alpha1", "kind": "RouterConfig", "metadata": {"name": "raw"},
+           "spec": {"routerRef": {"name": "gw"}, "subtree": ["system", "option"], "set": []}})
+}
+
+fn word(node: &str) -> Value {
+    json!({"apiVersion": "weir.dev/v1alpha1", "kind": "NodeDatapath", "metadata": {"name": node}, "spec": {},
+           "status": {"carries": "No"}})
+}
+
+async fn refused(client: &Client, object: &Value, word: &str) {
+    match apply(client, object).await {
+        Ok(_) => panic!("taken: {object}"),
+        Err(error) => assert!(format!("{error:#}").contains(word), "{error:#}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_write_what() {
+    let Some(api) = ApiServer::start("who_may_write_what").await else { return };
+    let admin = api.client().unwrap();
+    install(&admin, &vyos_sync::crd::all()).await.unwrap();
+    let policies: Vec<Value> =
+        serde_saphyr::from_multiple(&vyos_sync::crd::admission(ACCOUNT, AGENT)).unwrap();
+    for policy in &policies {
+        apply(&admin, policy).await.unwrap();
+    }
+    let role = |name: &str, rules: Value, group: &str| {
+        [
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules}),
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+                   "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+                   "subjects": [{"kind": "Group", "name": group, "apiGroup": "rbac.authorization.k8s.io"}]}),
+        ]
+    };
+    let all = json!([{"apiGroups": ["weir.dev"], "resources": ["*"], "verbs": ["get", "list", "create", "update", "patch", "delete"]}]);
+    for object in role("writers", all, "weirs") {
+        apply(&admin, &object).await.unwrap();
+    }
+    let (sync, person) = (acting(&api, ACCOUNT, None).await, acting(&api, "jane", None).await);
+    // Policies are in force a moment after they are written.
+    let limit = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    while apply(&person, &change()).await.is_ok() {
+        assert!(tokio::time::Instant::now() < limit, "the policies never came into force");
+        crate::rig::delete(&admin, &change()).await;
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    refused(&person, &change(), "only vyos-sync writes it").await;
+    apply(&sync, &change()).await.unwrap();
+
+    refused(&person, &raw(), "needs the verb \"configure\"").await;
+    let configure = json!([{"apiGroups": ["weir.dev"], "resources": ["routers"], "resourceNames": ["gw"], "verbs": ["configure"]}]);
+    for object in role("configurers", configure, "weirs") {
+        apply(&admin, &object).await.unwrap();
+    }
+    apply(&person, &raw()).await.unwrap();
+
+    let (here, elsewhere) =
+        (acting(&api, AGENT, Some("node-a")).await, acting(&api, AGENT, Some("node-b")).await);
+    apply(&here, &word("node-a")).await.unwrap();
+    refused(&elsewhere, &word("node-a"), "on that very node").await;
+    refused(&person, &word("node-a"), "on that very node").await;
+    let mut by_hand = word("node-a");
+    by_hand.as_object_mut().unwrap().remove("status");
+    by_hand["spec"]["routing"] = json!("Drained");
+    apply(&person, &by_hand).await.unwrap();
+
+    let mut bad = network("default", "bad", 40);
+    bad["spec"]["subnets"] = json!([{"cidr": "10.10.40.7/24"}]);
+    refused(&person, &bad, "the network address").await;
+    bad["spec"]["subnets"] = json!([{"cidr": "10.10.40.0/24", "gateway": "10.10.41.1"}]);
+    refused(&person, &bad, "in its own subnet").await;
+    apply(&person, &network("default", "good", 40)).await.unwrap();
+}
