@@ -9,7 +9,7 @@ use crate::kernel::{load, pin_to_last_cpu, segment, time};
 use crate::stats::Rounds;
 
 /// Length of the sequence of sources that the programs walk through.
-const SEQUENCE: usize = 1 << 20;
+pub(crate) const SEQUENCE: usize = 1 << 20;
 const NAMES: [&str; 3] = ["bench_parse_flows", "bench_parse_flows", "bench_count_flows"];
 const LABELS: [&str; 3] = ["headers parsed", "headers parsed again (A/A)", "counted"];
 
@@ -37,7 +37,8 @@ pub(crate) fn measure(effort: Effort) -> Result<()> {
     Ok(())
 }
 
-fn fill(ebpf: &mut Ebpf, sources: &[u32]) -> Result<()> {
+/// Makes the programs walk through these sources.
+pub(crate) fn fill(ebpf: &mut Ebpf, sources: &[u32]) -> Result<()> {
     let map = ebpf.map_mut("BENCH_SOURCES").context("no map BENCH_SOURCES")?;
     let mut map: Array<_, u32> = map.try_into()?;
     for (index, source) in sources.iter().enumerate() {

@@ -9,6 +9,7 @@ use weir_netns::topology::{UPLINK, VIP4};
 use weir_netns::{Agent, Pair};
 
 use crate::Effort;
+use crate::stats::judge;
 
 const FLOWS: u16 = 50_000;
 
@@ -53,13 +54,8 @@ pub(crate) fn measure(effort: Effort) -> Result<()> {
     Ok(())
 }
 
-fn judge(what: &str, value: f64, bar: f64, unit: &str) {
-    let word = if value <= bar { "meets" } else { "MISSES" };
-    println!("  {what}: {value:.3} {unit} {word} the bar of {bar} {unit}");
-}
-
 /// CPU time of all threads (`/proc/PID/task/TID/schedstat`, first field, ns).
-fn cpu(process: u32) -> Result<Duration> {
+pub(crate) fn cpu(process: u32) -> Result<Duration> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{process}/task"))? {
         let text = fs::read_to_string(task?.path().join("schedstat"))?;
@@ -69,7 +65,7 @@ fn cpu(process: u32) -> Result<Duration> {
 }
 
 /// A field of `/proc/PID/status` in MB.
-fn memory(process: u32, field: &str) -> Result<f64> {
+pub(crate) fn memory(process: u32, field: &str) -> Result<f64> {
     let text = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line =
         text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).context("no such field")?;

@@ -10,6 +10,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 #[repr(C, align(8))]
 struct Aligned<B: ?Sized>(B);
 static ALIGNED: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/weir.o")));
+/// The agent's programs and those of the benchmarks.
+pub(crate) static OBJECT: &[u8] = &ALIGNED.0;
 
 /// A BPF file system that goes with its value.
 pub(crate) struct BpfFs(pub(crate) PathBuf);
@@ -33,7 +35,11 @@ impl Drop for BpfFs {
 
 /// All programs, those of the benchmarks too, with maps of their own.
 pub(crate) fn load(names: &[&str]) -> Result<Ebpf> {
-    let mut ebpf = EbpfLoader::new().load(&ALIGNED.0).context("cannot load the benchmark programs")?;
+    let front = weir_ebpf::FRONT_SLOTS * aya::util::nr_cpus().map_err(|(_, error)| error)? as u32;
+    let mut ebpf = EbpfLoader::new()
+        .map_max_entries("FRONT", front)
+        .load(OBJECT)
+        .context("cannot load the benchmark programs")?;
     for name in names {
         let program: &mut SchedClassifier = classifier(&mut ebpf, name)?;
         program.load().with_context(|| format!("cannot load {name}"))?;

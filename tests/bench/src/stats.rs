@@ -85,6 +85,26 @@ impl Ratio {
         let word = if self.median <= bar { "meets" } else { "MISSES" };
         println!("  {what}: {:.3} [{:.3} {:.3}] {word} the bar of {bar}", self.median, self.low, self.high);
     }
+
+    /// Holds a ratio against the least that it should be.
+    pub(crate) fn judge_least(&self, what: &str, bar: f64) {
+        let word = if self.median >= bar { "meets" } else { "MISSES" };
+        println!(
+            "  {what}: {:.3} [{:.3} {:.3}] {word} the bar of at least {bar}",
+            self.median, self.low, self.high
+        );
+    }
+
+    /// Says a ratio that has no bar.
+    pub(crate) fn tell(&self, what: &str) {
+        println!("  {what}: {:.3} [{:.3} {:.3}]", self.median, self.low, self.high);
+    }
+}
+
+/// Holds a plain figure against its bar.
+pub(crate) fn judge(what: &str, value: f64, bar: f64, unit: &str) {
+    let word = if value <= bar { "meets" } else { "MISSES" };
+    println!("  {what}: {value:.3} {unit} {word} the bar of {bar} {unit}");
 }
 
 /// CPU time of this process in ns.

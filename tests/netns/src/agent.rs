@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 
 use crate::openmetrics::Scrape;
-use crate::{Host, Process, http, reap};
+use crate::wait::until;
+use crate::{Follower, Host, Process, http, reap};
 
 /// How long an agent may take until it is ready; on a busy machine the verifier takes its time.
 const START: Duration = Duration::from_secs(60);
@@ -57,7 +58,9 @@ impl<'host> Agent<'host> {
     pub fn launch(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log())?;
         let mut command = self.host.command(&self.program);
-        command.args(["run", "--metrics", &Self::METRICS.to_string(), "--kube", "off", "--cgroup"]);
+        // Whatever this machine is, an agent of a lab has only the cluster that a test gives it.
+        let kube = if self.options.iter().any(|option| option == "--kubeconfig") { "auto" } else { "off" };
+        command.args(["run", "--metrics", &Self::METRICS.to_string(), "--kube", kube, "--cgroup"]);
         command
             .arg(self.host.cgroup().path())
             .arg("--pin-dir")
@@ -103,6 +106,11 @@ impl<'host> Agent<'host> {
         })
     }
 
+    /// Wait until it knows so many links.
+    pub fn await_links(&self, links: u64) -> Result<()> {
+        self.await_scrape(&format!("{links} links"), |scrape| scrape.count("weir_links", &[]) == links)
+    }
+
     fn await_series(&self, interface: &str, wanted: usize) -> Result<()> {
         self.await_scrape(&format!("{interface} has {wanted} series"), |scrape| {
             scrape.select("weir_interface_packets_total", &[("interface", interface)]).count() == wanted
@@ -110,20 +118,17 @@ impl<'host> Agent<'host> {
     }
 
     fn await_scrape(&self, what: &str, holds: impl Fn(&Scrape) -> bool) -> Result<()> {
-        let deadline = Instant::now() + START;
-        while Instant::now() < deadline {
-            if holds(&self.scrape()?) {
-                return Ok(());
-            }
-            // Only a scrape tells; nothing announces it.
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        bail!("never: {what}\n{}", self.log_text())
+        until(what, START, || Ok(holds(&self.scrape()?))).map(drop).with_context(|| self.log_text())
     }
 
     /// The running process.
     pub fn process(&mut self) -> Result<&mut Process> {
         self.process.as_mut().context("the agent does not run")
+    }
+
+    /// What `/readyz` says.
+    pub fn readiness(&self) -> Result<(u16, String)> {
+        http::get(self.host, Self::METRICS, "/readyz")
     }
 
     /// Everything it measures, now.
@@ -143,9 +148,32 @@ impl<'host> Agent<'host> {
         Ok(String::from_utf8(self.host.output(&mut command)?.stdout)?)
     }
 
+    /// Start a `weirctl` against it that goes on printing.
+    pub fn follow(&self, arguments: &[&str]) -> Result<Follower> {
+        let mut command = self.host.command(self.program.with_file_name("weirctl"));
+        command.arg("--socket").arg(self.socket()).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        Follower::new(self.host.start(&mut command)?)
+    }
+
+    /// End it, with everything that would outlive it: the next one begins like the first.
+    pub fn forget(&mut self) -> Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
+        }
+        self.detach()?;
+        fs::remove_file(self.state.join("bgp.json")).ok();
+        Ok(())
+    }
+
     /// Remove its programs, links and maps from the kernel.
     pub fn detach(&self) -> Result<Output> {
         self.host.output(Command::new(&self.program).arg("detach").arg("--pin-dir").arg(&self.pins))
+    }
+
+    /// Be another program from the next start on, as after an upgrade.
+    pub fn run_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
     }
 
     /// Use another folder for its pins; what was in the old one stays there.
@@ -191,15 +219,4 @@ fn ensure_bpffs() -> Result<()> {
     }
     mount(Some("bpf"), reap::BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
         .context("mount the BPF file system on /sys/fs/bpf")
-}
-
-/// The agent that cargo built beside this program or test.
-pub fn built() -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    // Tests live in a folder `deps` below the programs.
-    let folders = own.ancestors().skip(1).take(2);
-    folders
-        .map(|folder| folder.join("weir-agent"))
-        .find(|path| path.is_file())
-        .context("there is no weir-agent beside this program: cargo build -p weir-agent")
 }

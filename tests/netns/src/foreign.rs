@@ -28,7 +28,7 @@ pub enum Place {
     Tail = 1 << 4,
 }
 
-/// A foreign program on the TCX ingress hook of an interface; it goes with this value.
+/// A foreign program on the TCX ingress hook of an interface, or on its XDP; it goes with this value.
 #[derive(Debug)]
 pub struct Foreign {
     program: OwnedFd,
@@ -40,9 +40,18 @@ impl Foreign {
     /// Attach a program that returns `verdict`.
     pub fn attach(namespace: &Namespace, interface: &str, place: Place, verdict: Verdict) -> Result<Self> {
         let index = namespace.index(interface)?;
-        let program = load(verdict).context("load a stand-in program")?;
+        let program = load(SCHED_CLS, verdict as i32).context("load a stand-in program")?;
+        let hook = TCX_INGRESS | (place as u64) << 32;
+        let link = namespace.run(|| Ok(link(&program, index, hook)?)).context("attach a stand-in program")?;
+        Ok(Self { program, _link: link, _statistics: enable_statistics().context("BPF statistics")? })
+    }
+
+    /// Attach a program to an interface's XDP, where there is room for one: it lets everything pass.
+    pub fn attach_xdp(namespace: &Namespace, interface: &str) -> Result<Self> {
+        let index = namespace.index(interface)?;
+        let program = load(XDP, XDP_PASS).context("load a stand-in program")?;
         let link =
-            namespace.run(|| Ok(link(&program, index, place)?)).context("attach a stand-in program")?;
+            namespace.run(|| Ok(link(&program, index, XDP_HOOK)?)).context("attach a stand-in program")?;
         Ok(Self { program, _link: link, _statistics: enable_statistics().context("BPF statistics")? })
     }
 
@@ -64,7 +73,10 @@ const OBJ_GET_INFO_BY_FD: i64 = 15;
 const LINK_CREATE: i64 = 28;
 const ENABLE_STATS: i64 = 32;
 const SCHED_CLS: u64 = 3;
+const XDP: u64 = 6;
 const TCX_INGRESS: u64 = 46;
+const XDP_HOOK: u64 = 37;
+const XDP_PASS: i32 = 2;
 /// `run_cnt` is at byte 200 of `struct bpf_prog_info`.
 const RUN_COUNT: usize = 200 / 8;
 
@@ -75,17 +87,18 @@ fn attribute(words: &[u64]) -> [u64; 18] {
     attribute
 }
 
-fn load(verdict: Verdict) -> io::Result<OwnedFd> {
+fn load(kind: u64, verdict: i32) -> io::Result<OwnedFd> {
     // r0 = verdict; exit
-    let instructions = [0xb7 | u64::from((verdict as i32).cast_unsigned()) << 32, 0x95];
+    let instructions = [0xb7 | u64::from(verdict.cast_unsigned()) << 32, 0x95];
     let count = (instructions.len() as u64) << 32;
     let licence = c"GPL";
-    descriptor(PROG_LOAD, &[SCHED_CLS | count, instructions.as_ptr() as u64, licence.as_ptr() as u64])
+    descriptor(PROG_LOAD, &[kind | count, instructions.as_ptr() as u64, licence.as_ptr() as u64])
 }
 
-fn link(program: &OwnedFd, index: u32, place: Place) -> io::Result<OwnedFd> {
+/// `hook` is the attach type, and flags above it.
+fn link(program: &OwnedFd, index: u32, hook: u64) -> io::Result<OwnedFd> {
     let program = u64::from(program.as_raw_fd().cast_unsigned());
-    descriptor(LINK_CREATE, &[program | u64::from(index) << 32, TCX_INGRESS | (place as u64) << 32])
+    descriptor(LINK_CREATE, &[program | u64::from(index) << 32, hook])
 }
 
 fn enable_statistics() -> io::Result<OwnedFd> {

@@ -6,32 +6,44 @@
 //! drop, on Ctrl-C, and by the next process that finds the remains of a dead one.
 
 pub mod agent;
+pub mod bgpd;
 pub mod cgroup;
 pub mod counters;
+pub mod follower;
 pub mod foreign;
+pub mod frr;
+pub mod gateway;
 pub mod host;
 pub mod http;
 pub mod namespace;
+pub mod objects;
 pub mod openmetrics;
 pub mod packet;
 pub mod pair;
 pub mod process;
 pub mod reap;
 pub mod relay;
+pub mod speaker;
 pub mod topology;
 pub mod traffic;
 pub mod view;
+pub mod wait;
 pub mod wire;
 
 pub use agent::Agent;
+pub use bgpd::Bgpd;
 pub use cgroup::Cgroup;
 pub use counters::Counters;
+pub use follower::Follower;
 pub use foreign::Foreign;
+pub use frr::Frr;
+pub use gateway::Gateway;
 pub use host::Host;
 pub use namespace::Namespace;
 pub use packet::Packet;
 pub use pair::Pair;
-pub use process::Process;
+pub use process::{Process, built};
+pub use speaker::Speaker;
 pub use topology::Lab;
 pub use wire::Wire;
 

@@ -15,6 +15,8 @@ pub struct Pair {
     pub node: Host,
     /// Where traffic comes from.
     pub peer: Host,
+    /// Link-layer addresses: the node's, the peer's.
+    macs: ([u8; 6], [u8; 6]),
 }
 
 impl Pair {
@@ -30,15 +32,22 @@ impl Pair {
         node.address("lo", &format!("{VIP6}/128"))?;
         peer.ip_all(&format!("route add {VIP4} via 10.0.0.2\n-6 route add {VIP6} via fd00::2"))?;
         node.ip_all("route add default via 10.0.0.1\n-6 route add default via fd00::1")?;
-        Ok(Self { node, peer })
+        let macs = (node.mac(UPLINK)?, peer.mac(UPLINK)?);
+        Ok(Self { node, peer, macs })
     }
 
     /// A packet from the peer to the virtual address of the family, to be sent on [`Pair::wire`].
     pub fn to_vip(&self, vip: &str, tags: &[u16], transport: Transport, payload: usize) -> Result<Packet> {
         let destination: IpAddr = vip.parse()?;
         let source = if destination.is_ipv4() { "10.0.0.1" } else { "fd00::1" };
-        let macs = (self.node.mac(UPLINK)?, self.peer.mac(UPLINK)?);
-        Ok(Packet { macs, tags: tags.to_vec(), source: source.parse()?, destination, transport, payload })
+        Ok(Packet {
+            macs: self.macs,
+            tags: tags.to_vec(),
+            source: source.parse()?,
+            destination,
+            transport,
+            payload,
+        })
     }
 
     /// The peer's end of the link, for crafted frames.

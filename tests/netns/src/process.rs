@@ -1,6 +1,7 @@
 //! A program that was started here and ends with this value.
 
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
@@ -91,4 +92,14 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.stop().ok();
     }
+}
+
+/// A program of this workspace that cargo built beside this program or test.
+pub fn built(program: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    // Tests live in a folder `deps` below the programs.
+    let mut places = own.ancestors().skip(1).take(2).map(|folder| folder.join(program));
+    places
+        .find(|path| path.is_file())
+        .with_context(|| format!("there is no {program} beside this program: cargo build --workspace --bins"))
 }

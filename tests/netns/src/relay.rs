@@ -1,5 +1,5 @@
-//! A port on this machine's loopback that leads to a listener inside a namespace. Nothing of the machine's own network
-//! is changed for it.
+//! Ports on loopback that lead to a listener elsewhere: from this machine into a namespace, and out of one. Nothing of the
+//! machine's own network is changed for it.
 
 use std::fs::File;
 use std::io;
@@ -29,16 +29,32 @@ pub fn open(namespace: &Namespace, target: SocketAddr, wish: u16) -> Result<Sock
     Ok(address)
 }
 
+/// Listen on a loopback address inside the namespace, and pass connections to the same address of this machine. It serves
+/// until this process ends.
+pub fn outward(namespace: &Namespace, target: SocketAddr) -> Result<()> {
+    let listener = namespace.run(|| TcpListener::bind(target).context("listen inside the namespace"))?;
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            std::thread::spawn(move || join(&client, &TcpStream::connect(target)?));
+        }
+    });
+    Ok(())
+}
+
 /// This thread belongs to the namespace from here on; the client's socket stays where it was made.
 fn pass(client: TcpStream, namespace: &File, target: SocketAddr) -> io::Result<()> {
     setns(namespace, CloneFlags::CLONE_NEWNET)?;
-    let server = TcpStream::connect(target)?;
+    join(&client, &TcpStream::connect(target)?)
+}
+
+/// Passes octets both ways until both ends have said all.
+fn join(client: &TcpStream, server: &TcpStream) -> io::Result<()> {
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            io::copy(&mut &client, &mut &server).ok();
+            io::copy(&mut &*client, &mut &*server).ok();
             server.shutdown(Shutdown::Write).ok();
         });
-        io::copy(&mut &server, &mut &client).ok();
+        io::copy(&mut &*server, &mut &*client).ok();
         client.shutdown(Shutdown::Both).ok();
     });
     Ok(())

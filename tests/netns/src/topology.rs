@@ -1,9 +1,9 @@
 //! The lab: a client, a router, and three nodes that share virtual addresses.
 //!
 //! ```text
-//! client eth0 10.10.20.10 -- lan 10.10.20.1 [router] br-nodes 10.10.30.1 -- eth0 10.10.30.{10,11,12} node1..3
+//! client eth0 10.10.20.10 -- eth0 10.10.20.1 [router] eth1 10.10.30.1 -- eth0 10.10.30.{10,11,12} node1..3
 //! ```
-//! and the same in IPv6: fd10:10:20::/64, fd10:10:30::/64. Node N's port on the router's bridge is `nodeN`.
+//! and the same in IPv6: fd10:10:20::/64, fd10:10:30::/64. The router's eth1 is a bridge; node N's port on it is `nodeN`.
 
 use std::net::IpAddr;
 use std::process::Command;
@@ -16,8 +16,19 @@ use crate::Host;
 pub const VIP4: &str = "10.10.50.10";
 /// The same in IPv6.
 pub const VIP6: &str = "fd10:10:50::10";
+/// The router's address that the demo's manifests publish the virtual address on.
+pub const PUBLIC: &str = "10.10.20.1";
 /// The client's addresses.
 pub const CLIENT: [&str; 2] = ["10.10.20.10", "fd10:10:20::10"];
+
+/// The router's port to the client, and its addresses there.
+pub const OUTSIDE: &str = "eth0";
+/// See [`OUTSIDE`].
+pub const ROUTER_OUTSIDE: [&str; 2] = ["10.10.20.1/24", "fd10:10:20::1/64"];
+/// The router's port to the nodes, and its addresses there.
+pub const INSIDE: &str = "eth1";
+/// See [`INSIDE`].
+pub const ROUTER_INSIDE: [&str; 2] = ["10.10.30.1/24", "fd10:10:30::1/64"];
 
 /// The uplink of every node.
 pub const UPLINK: &str = "eth0";
@@ -72,6 +83,26 @@ impl Lab {
         self.router.output(Command::new("nft").arg(rules)).map(drop)
     }
 
+    /// Lose nothing any more.
+    pub fn lose_nothing(&self) -> Result<()> {
+        self.router.output(Command::new("nft").arg("delete table inet loss")).map(drop)
+    }
+
+    /// Let a node die silently: its port on the router's bridge drops everything, both ways, and keeps its carrier.
+    pub fn cut(&self, index: usize) -> Result<()> {
+        let port = format!("node{}", index + 1);
+        let chain = |name: &str, hook: &str, side: &str| {
+            format!("chain {name} {{ type filter hook {hook} priority -300; {side} \"{port}\" drop; }};")
+        };
+        let chains = chain("in", "prerouting", "iifname") + &chain("out", "postrouting", "oifname");
+        self.router.output(Command::new("nft").arg(format!("table bridge cut {{ {chains} }}"))).map(drop)
+    }
+
+    /// Undo [`Lab::cut`].
+    pub fn mend(&self) -> Result<()> {
+        self.router.output(Command::new("nft").arg("delete table bridge cut")).map(drop)
+    }
+
     fn set_up_router(&self) -> Result<()> {
         for (key, value) in [
             ("ipv4/ip_forward", "1"),
@@ -86,15 +117,13 @@ impl Lab {
         ] {
             self.router.sysctl(key, value)?;
         }
-        self.router.ip_all("link add br-nodes type bridge\nlink set br-nodes up")?;
-        self.router.address("br-nodes", "10.10.30.1/24")?;
-        self.router.address("br-nodes", "fd10:10:30::1/64")
+        self.router.ip_all(&format!("link add {INSIDE} type bridge\nlink set {INSIDE} up"))?;
+        ROUTER_INSIDE.iter().try_for_each(|address| self.router.address(INSIDE, address))
     }
 
     fn set_up_client(&self) -> Result<()> {
-        self.client.veth("eth0", &self.router, "lan")?;
-        self.router.address("lan", "10.10.20.1/24")?;
-        self.router.address("lan", "fd10:10:20::1/64")?;
+        self.client.veth("eth0", &self.router, OUTSIDE)?;
+        ROUTER_OUTSIDE.iter().try_for_each(|address| self.router.address(OUTSIDE, address))?;
         self.client.address("eth0", &format!("{}/24", CLIENT[0]))?;
         self.client.address("eth0", &format!("{}/64", CLIENT[1]))?;
         self.client.ip_all("route add default via 10.10.20.1\n-6 route add default via fd10:10:20::1")
@@ -103,7 +132,7 @@ impl Lab {
     fn set_up_node(&self, index: usize) -> Result<()> {
         let (node, port) = (&self.nodes[index], format!("node{}", index + 1));
         node.veth(UPLINK, &self.router, &port)?;
-        self.router.ip(&format!("link set {port} master br-nodes"))?;
+        self.router.ip(&format!("link set {port} master {INSIDE}"))?;
         let [v4, v6] = Self::node_addresses(index);
         node.address(UPLINK, &format!("{v4}/24"))?;
         node.address(UPLINK, &format!("{v6}/64"))?;

@@ -3,12 +3,15 @@
 //! The programs are processes (`weir-traffic`), because a control group, by which an agent sees TCP's health, holds
 //! processes.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+
+use crate::{Host, Process, built};
 
 /// Port of the request and response service: the lab's database.
 pub const TCP_PORT: u16 = 5432;
@@ -59,6 +62,18 @@ fn echo(socket: &UdpSocket) -> io::Result<()> {
             socket.send_to(&datagram[..length], from).ok();
         }
     }
+}
+
+/// Start `weir-traffic serve` on a host, and wait until it listens.
+pub fn start_server(host: &Host, addresses: &[&str]) -> Result<Process> {
+    let mut command = host.command(built("weir-traffic")?);
+    command.arg("serve").args(addresses.iter().flat_map(|address| ["--address", *address]));
+    let mut process = host.start(command.stdout(Stdio::piped()))?;
+    let mut line = String::new();
+    BufReader::new(process.child().stdout.take().context("the server has no stdout")?)
+        .read_line(&mut line)?;
+    ensure!(line == "ready\n", "a server did not start; it said {line:?}");
+    Ok(process)
 }
 
 /// What a client did, by its own count.

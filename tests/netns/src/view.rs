@@ -81,8 +81,27 @@ pub fn page(nodes: &[Interval<'_>]) -> String {
         "weir_class_packets_total",
         "class",
     );
-    ranking(&mut page, "\ndrop reason (all nodes)        packets", nodes, "weir_drops_total", "reason");
+    // Every agent sees the drops of the whole machine: one of them tells all.
+    let one = nodes.get(..1).unwrap_or_default();
+    ranking(&mut page, "\ndrop reason (whole machine)    packets", one, "weir_drops_total", "reason");
     page
+}
+
+/// What a plan of vyos-sync would do, a line an object in place of a line a statement.
+pub fn plan_digest(plan: &str) -> String {
+    let (mut head, mut objects) = (String::new(), Vec::<(&str, usize)>::new());
+    for line in plan.lines() {
+        match line.rsplit_once("  # ") {
+            Some((_, object)) => match objects.iter_mut().find(|(known, _)| *known == object) {
+                Some((_, statements)) => *statements += 1,
+                None => objects.push((object, 1)),
+            },
+            None => writeln!(head, "{line}").unwrap_or_default(),
+        }
+    }
+    let lines =
+        objects.iter().map(|(object, statements)| format!("  {object:<40}{statements:>4} statements\n"));
+    lines.fold(head, |all, line| all + &line)
 }
 
 fn table(page: &mut String, head: &str, nodes: &[Interval<'_>], row: impl Fn(&Interval<'_>) -> String) {
@@ -125,6 +144,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_plan_is_told_by_object() {
+        let plan = "plan 1 for VyOS 1.5: 3 to create\n+ set a b  # RouterNetwork lab/a\n+ set c d  # Router gw\n\
+            + set a e  # RouterNetwork lab/a\n";
+        let digest = plan_digest(plan);
+        let lines: Vec<Vec<_>> = digest.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[0].last(), Some(&"create"));
+        assert_eq!(
+            lines[1..],
+            [vec!["RouterNetwork", "lab/a", "2", "statements"], vec!["Router", "gw", "1", "statements"]]
+        );
+    }
+
+    #[test]
     fn rates_are_differences_by_time() {
         let before =
             Scrape::parse("weir_interface_packets_total{interface=\"eth0\",direction=\"ingress\"} 100\n");
@@ -138,6 +170,9 @@ mod tests {
         let row: Vec<_> = page.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(row, ["node1", "100", "0.00", "0", "0.00", "-", "0.50", "0", "3"]);
         assert!(page.contains("NO_SOCKET"));
+        let interval = |node| Interval { node, before: &before, now: &now, seconds: 2.0 };
+        let two = super::page(&[interval("node1"), interval("node2")]);
+        assert!(two.lines().any(|line| line.starts_with("NO_SOCKET") && line.ends_with(" 3")), "{two}");
         assert!(page.lines().any(|line| line.starts_with("10.10.50.10") && line.contains(" 7 ")));
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use weir_netns::foreign::{Foreign, Place, Verdict};
 use weir_netns::packet::Transport;
 use weir_netns::topology::{UPLINK, VIP4};
-use weir_netns::{Agent, Pair, agent};
+use weir_netns::{Agent, Pair, built};
 
 const TIMES: usize = 300;
 
@@ -40,7 +40,7 @@ fn a_program_before_us_and_cilium_at_the_tail() -> Result<()> {
     let cilium = Foreign::attach(&pair.node, UPLINK, Place::Tail, Verdict::Pass)?;
     all_see(&pair, &[&cilium], None)?;
 
-    let mut agent = Agent::new(&pair.node, &agent::built()?, &["--interface", UPLINK, "--vip", VIP4])?;
+    let mut agent = Agent::new(&pair.node, &built("weir-agent")?, &["--interface", UPLINK, "--vip", VIP4])?;
     agent.start()?;
     agent.await_interface(UPLINK)?;
     all_see(&pair, &[&cilium], Some(&agent))?;

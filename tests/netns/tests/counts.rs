@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use weir_netns::openmetrics::Scrape;
 use weir_netns::packet::{ACK, RST, SYN, Transport};
 use weir_netns::topology::{UPLINK, VIP4, VIP6};
-use weir_netns::{Agent, Counters, Pair, agent};
+use weir_netns::{Agent, Counters, Pair, built};
 
 macro_rules! skip_unless_available {
     ($name:literal) => {
@@ -21,7 +21,7 @@ macro_rules! skip_unless_available {
 const OPTIONS: [&str; 6] = ["--interface", UPLINK, "--vip", VIP4, "--vip", VIP6];
 
 fn measured(pair: &Pair) -> Result<Agent<'_>> {
-    let mut agent = Agent::new(&pair.node, &agent::built()?, &OPTIONS)?;
+    let mut agent = Agent::new(&pair.node, &built("weir-agent")?, &OPTIONS)?;
     agent.start()?;
     agent.await_interface(UPLINK)?;
     Ok(agent)
@@ -224,5 +224,61 @@ fn survive(agent: &mut Agent<'_>, sent: &AtomicU64) -> Result<()> {
     pass(2_000);
     agent.start()?;
     pass(2_000);
+    Ok(())
+}
+
+#[test]
+fn super_packets_count_once_and_as_their_segments() -> Result<()> {
+    skip_unless_available!("super_packets_count_once_and_as_their_segments");
+    const TIMES: u64 = 50;
+    const SEGMENTS: usize = 10;
+    const SIZE: usize = 1_000;
+    let pair = Pair::new()?;
+    let agent = measured(&pair)?;
+    for (address, any, headers) in [(VIP4, "0.0.0.0:0", 14 + 20 + 8), (VIP6, "[::]:0", 14 + 40 + 8)] {
+        let before = pair.quiet(|| agent.scrape())?;
+        pair.peer.run(|| {
+            let socket = std::net::UdpSocket::bind(any)?;
+            // One call, one packet through the stack, ten datagrams (udp(7), UDP_SEGMENT).
+            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::UdpGsoSegment, &(SIZE as i32))?;
+            (0..TIMES).try_for_each(|_| socket.send_to(&[7; SEGMENTS * SIZE], (address, 5000)).map(drop))?;
+            Ok(())
+        })?;
+        let after = pair.quiet(|| agent.scrape())?;
+        agree(&before, &after)?;
+        let labels = [("port", "5000"), ("protocol", "udp")];
+        let (old, new) = (vip(&before.0, address, &labels), vip(&after.0, address, &labels));
+        let length = (headers + SEGMENTS * SIZE) as u64;
+        assert_eq!([new[0] - old[0], new[1] - old[1]], [TIMES, TIMES * length], "{address}: super-packets");
+        let grown = |what| interface(&after.0, what, "ingress") - interface(&before.0, what, "ingress");
+        let others = grown("packets") - TIMES;
+        assert_eq!(grown("segments"), TIMES * SEGMENTS as u64 + others, "{address}: datagrams");
+    }
+    Ok(())
+}
+
+#[test]
+fn jumbo_frames_are_counted_whole() -> Result<()> {
+    skip_unless_available!("jumbo_frames_are_counted_whole");
+    const TIMES: usize = 50;
+    let pair = Pair::new()?;
+    for host in [&pair.node, &pair.peer] {
+        host.ip(&format!("link set {UPLINK} mtu 9000"))?;
+    }
+    let (agent, wire) = (measured(&pair)?, pair.wire()?);
+    for address in [VIP4, VIP6] {
+        let frame =
+            pair.to_vip(address, &[], Transport::Udp { source: 4000, destination: 5000 }, 8_900)?.frame();
+        let before = pair.quiet(|| agent.scrape())?;
+        wire.repeat(&frame, TIMES)?;
+        let after = pair.quiet(|| agent.scrape())?;
+        agree(&before, &after)?;
+        let (old, new) = (vip(&before.0, address, &[]), vip(&after.0, address, &[]));
+        assert_eq!(
+            [new[0] - old[0], new[1] - old[1]],
+            [TIMES as u64, (TIMES * frame.len()) as u64],
+            "{address}"
+        );
+    }
     Ok(())
 }

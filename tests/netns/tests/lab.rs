@@ -1,16 +1,15 @@
 //! The lab itself: it is wired as it says, it counts right, and it leaves nothing behind.
 
-use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use weir_netns::packet::Transport;
 use weir_netns::topology::{VIP4, VIP6};
-use weir_netns::traffic::{TCP_PORT, Tally};
-use weir_netns::{Host, Lab, Namespace, Packet, Process, Wire};
+use weir_netns::traffic::{self, TCP_PORT, Tally};
+use weir_netns::{Host, Lab, Namespace, Packet, Wire};
 
 macro_rules! skip_unless_available {
     ($name:literal) => {
@@ -19,20 +18,6 @@ macro_rules! skip_unless_available {
             return Ok(());
         }
     };
-}
-
-/// Serve on a node until the process is dropped.
-fn serve(host: &Host, addresses: &[&str]) -> Result<Process> {
-    let mut command = host.command(env!("CARGO_BIN_EXE_weir-traffic"));
-    command
-        .arg("serve")
-        .args(addresses.iter().flat_map(|address| ["--address", address]))
-        .stdout(Stdio::piped());
-    let mut process = host.start(&mut command)?;
-    let mut line = String::new();
-    BufReader::new(process.child().stdout.take().context("piped")?).read_line(&mut line)?;
-    ensure!(line == "ready\n", "the server said {line:?}");
-    Ok(process)
 }
 
 #[test]
@@ -99,7 +84,11 @@ fn crafted_packets_are_taken_by_the_kernel() -> Result<()> {
 fn the_router_spreads_both_families_over_all_nodes() -> Result<()> {
     skip_unless_available!("the_router_spreads_both_families_over_all_nodes");
     let lab = Lab::new()?;
-    let _servers = lab.nodes.iter().map(|node| serve(node, &[VIP4, VIP6])).collect::<Result<Vec<_>>>()?;
+    let _servers = lab
+        .nodes
+        .iter()
+        .map(|node| traffic::start_server(node, &[VIP4, VIP6]))
+        .collect::<Result<Vec<_>>>()?;
     let before = lab.nodes.iter().map(|node| node.counters("eth0")).collect::<Result<Vec<_>>>()?;
     let mut load = Command::new(env!("CARGO_BIN_EXE_weir-traffic"));
     load.args(["load", "--rounds", "16", "--pace", "0", "--target", VIP4, "--target", VIP6]);
@@ -134,7 +123,7 @@ fn a_dropped_host_leaves_nothing() -> Result<()> {
     let (namespace, group) = (Path::new("/run/netns").join(host.name()), host.cgroup().path().to_owned());
     host.address("lo", "10.9.9.9/32")?;
     // A process that outlives its owner's memory of it.
-    let mut process = serve(&host, &["10.9.9.9"])?;
+    let mut process = traffic::start_server(&host, &["10.9.9.9"])?;
     assert!(namespace.exists() && group.exists());
     drop(host);
     assert!(!namespace.exists() && !group.exists());

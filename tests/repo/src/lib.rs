@@ -4,6 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
+pub mod dashboards;
+pub mod promql;
+pub mod tool;
+
 /// A file that git knows, or would add.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -67,4 +73,28 @@ fn walked(folder: &Path, prefix: &str) -> Vec<String> {
         }
     }
     paths
+}
+
+/// The documents of a YAML text; empty ones are left out.
+///
+/// # Errors
+/// It is no YAML.
+pub fn yaml(text: &str) -> Result<Vec<Value>, String> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
+    Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
+}
+
+/// Every Kubernetes object of the YAML files below a folder, with the file that it stands in. The chart's templates are none.
+///
+/// # Errors
+/// A file is no YAML.
+pub fn objects(folder: &str) -> Result<Vec<(String, Value)>, String> {
+    let plain = |path: &str| path.starts_with(folder) && !path.starts_with("deploy/chart/");
+    let files = sources(&[".yaml"]).into_iter().filter(|source| plain(&source.path));
+    let mut found = Vec::new();
+    for file in files {
+        let documents = yaml(&file.text).map_err(|error| format!("{}: {error}", file.path))?;
+        found.extend(documents.into_iter().map(|document| (file.path.clone(), document)));
+    }
+    Ok(found)
 }

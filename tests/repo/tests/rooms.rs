@@ -5,21 +5,27 @@ use weir_repo::{Source, sources};
 /// Pure rooms, as the start of a path or a whole file, and the names of their neighbours within the crate.
 const PURE: &[(&str, &[&str])] = &[
     ("agent/src/model/", &["model"]),
+    ("vyos-sync/src/checksum.rs", PURE_IN_SYNC),
     ("vyos-sync/src/config/", PURE_IN_SYNC),
     ("vyos-sync/src/intent/", PURE_IN_SYNC),
     ("vyos-sync/src/render/", PURE_IN_SYNC),
     ("vyos-sync/src/intent.rs", PURE_IN_SYNC),
     ("vyos-sync/src/plan/", PURE_IN_SYNC),
     ("vyos-sync/src/plan.rs", PURE_IN_SYNC),
+    ("vyos-sync/src/routing/", PURE_IN_SYNC),
     ("vyos-sync/src/secret.rs", PURE_IN_SYNC),
+    ("vyos-sync/src/view/", PURE_IN_SYNC),
+    ("router-view/src/", &[]),
 ];
 /// `crd` and `inputs` are data: the kinds, and what was gathered.
-const PURE_IN_SYNC: &[&str] = &["config", "crd", "inputs", "intent", "plan", "render", "secret"];
+const PURE_IN_SYNC: &[&str] = &["checksum", "config", "crd", "inputs", "intent", "plan", "render", "secret"];
 
-/// Crates that are data and computation only. `weir_ebpf` is the contract of records with the datapath.
+/// Crates that are data and computation only. `weir_ebpf` is the contract of records with the datapath,
+/// `weir_router_view` that of the document between vyos-sync and the agent.
 const DATA_CRATES: &[&str] = &[
     "base64",
     "bytemuck",
+    "hmac",
     "indexmap",
     "ipnet",
     "jiff",
@@ -31,7 +37,9 @@ const DATA_CRATES: &[&str] = &[
     "serde_json",
     "sha2",
     "thiserror",
+    "weir_api",
     "weir_ebpf",
+    "weir_router_view",
 ];
 
 /// Parts of std that read the world or the clock, or act on it.

@@ -76,7 +76,9 @@ fn the_datapath_leaves_packets_alone() {
         let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
         let hit =
             source.shipped().lines().map(code).find(|line| words.iter().any(|word| line.contains(word)))?;
-        datapath.then_some(hit)
+        // Only what a rule rejects is written anew: it becomes the answer, and nobody sees the packet any more.
+        let answers = source.path == "ebpf/src/guard/answer.rs" && hit.contains("bpf_skb_store_bytes");
+        (datapath && !answers).then_some(hit)
     });
     assert!(writes.is_empty(), "Cilium runs after us and owns mark and verdict:\n{}", writes.join("\n"));
 }

@@ -17,6 +17,8 @@ pub enum Kind {
     HalfApply,
     /// No answer, and nothing is done, until the fault is cleared.
     Hang,
+    /// The change is made, and no answer comes until the fault is cleared.
+    HangChange,
     /// The change is made, and the connection cut before the answer.
     DropReply,
     /// The change is made, and then nobody reaches the router until it has rolled back or the fault is cleared.
@@ -46,8 +48,8 @@ pub struct Fault {
 /// Words that name no fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "fault {0:?}: give KIND or KIND=TIMES, KIND one of refuse, busy, half-apply, hang, drop-reply, lose-link, \
-     reboot, html, error-500, or slow=MILLISECONDS"
+    "fault {0:?}: give KIND or KIND=TIMES, KIND one of refuse, busy, half-apply, hang, hang-change, drop-reply, \
+     lose-link, reboot, html, error-500, or slow=MILLISECONDS"
 )]
 pub struct UnknownFault(String);
 
@@ -89,11 +91,12 @@ impl fmt::Display for Fault {
     }
 }
 
-const WORDS: [(&str, Kind); 9] = [
+const WORDS: [(&str, Kind); 10] = [
     ("refuse", Kind::Refuse),
     ("busy", Kind::Busy),
     ("half-apply", Kind::HalfApply),
     ("hang", Kind::Hang),
+    ("hang-change", Kind::HangChange),
     ("drop-reply", Kind::DropReply),
     ("lose-link", Kind::LoseLink),
     ("reboot", Kind::Reboot),

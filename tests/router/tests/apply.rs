@@ -1,127 +1,15 @@
 //! vyos-sync's whole pipeline against the stand-in router: manifests in, a verified and saved configuration out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
-use std::{path::Path, time::Duration};
-
 use vyos_router::{Fault, FaultKind, Generation, Router, Validity};
 use vyos_sync::{
     apply::Failure,
-    gather,
-    reconcile::{Again, Error, Outcome, Report, Session},
-    store::Store,
+    reconcile::{Again, Error, Outcome},
     vyos::ApiError,
 };
 
-const NETWORKS: &str = "
-apiVersion: weir.dev/v1alpha1
-kind: RouterNetwork
-metadata: {name: a, namespace: lab}
-spec:
-  routerRef: {name: gw}
-  vlan: 40
-  parent: {name: eth1}
-  subnets: [{cidr: 10.10.40.0/24}]
----
-apiVersion: weir.dev/v1alpha1
-kind: RouterNetwork
-metadata: {name: b, namespace: lab}
-spec:
-  routerRef: {name: gw}
-  vlan: 50
-  parent: {name: eth1}
-  subnets: [{cidr: 10.10.50.0/24}]
-";
-
-const PEERING: &str = "
-apiVersion: weir.dev/v1alpha1
-kind: BGPPeering
-metadata: {name: hand, namespace: lab}
-spec:
-  routerRef: {name: gw}
-  peerASN: 64513
-  peers: [{name: node-a, address: 10.10.40.10}]
-  accept: [{prefix: 10.99.0.0/24, le: 32}]
-  passwordRef: {name: bgp, key: password}
----
-apiVersion: v1
-kind: Secret
-metadata: {name: bgp, namespace: lab}
-stringData: {password: correct-horse}
-";
-
-const VLAN: [&str; 5] = ["interfaces", "ethernet", "eth1", "vif", "40"];
-
-/// A router, its manifests and our state.
-struct Lab {
-    router: Router,
-    folder: tempfile::TempDir,
-}
-
-impl Lab {
-    async fn new(generation: Generation) -> Self {
-        let router =
-            Router::builder().generation(generation).key("the-api-key").minute(Duration::from_secs(5));
-        Self::with(router.boot_time(Duration::from_millis(100)).spawn().await.unwrap())
-    }
-
-    fn with(router: Router) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("source")).unwrap();
-        let lab = Self { router, folder };
-        lab.say("networks.yaml", NETWORKS);
-        lab.router_object("the-api-key", &format!("spkiPins: ['{}']", lab.router.spki_pin()), "Reboot");
-        lab
-    }
-
-    fn say(&self, file: &str, text: &str) {
-        std::fs::write(self.folder.path().join("source").join(file), text).unwrap();
-    }
-
-    fn router_object(&self, key: &str, tls: &str, dead_man: &str) {
-        let key_file = self.folder.path().join("key");
-        std::fs::write(&key_file, key).unwrap();
-        let text = format!(
-            "apiVersion: weir.dev/v1alpha1\nkind: Router\nmetadata: {{name: gw}}\nspec:\n  endpoints: ['{}']\n  \
-             tls: {{{tls}}}\n  apiKey: {{file: '{}'}}\n  mode: Sync\n  drift: Revert\n  grants: Open\n  \
-             bgp: {{asn: 64512}}\n  commit: {{deadMan: {dead_man}}}\n",
-            self.router.url(),
-            key_file.display(),
-        );
-        self.say("router.yaml", &text);
-    }
-
-    async fn open(&self) -> Result<Session, Error> {
-        let inputs = gather::folder(&self.folder.path().join("source"));
-        let store = Store::open(&self.folder.path().join("state"), "gw").unwrap();
-        Session::open(inputs.router("gw").unwrap(), &inputs, store, None, None).await
-    }
-
-    async fn pass(&self, session: &mut Session, again: Again) -> Report {
-        let inputs = gather::folder(&self.folder.path().join("source"));
-        session.reconcile(inputs.router("gw").unwrap(), &inputs, again).await.unwrap()
-    }
-
-    async fn apply(&self) -> Report {
-        self.pass(&mut self.open().await.unwrap(), Again::No).await
-    }
-
-    /// Everything that was written below the state folder, apart from the ledger.
-    fn written(&self) -> String {
-        fn read(folder: &Path, all: &mut String) {
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                match path.is_dir() {
-                    true => read(&path, all),
-                    false if path.ends_with("ledger.json") => {}
-                    false => all.push_str(&std::fs::read_to_string(path).unwrap()),
-                }
-            }
-        }
-        let mut all = String::new();
-        read(&self.folder.path().join("state"), &mut all);
-        all
-    }
-}
+mod lab;
+use lab::{Lab, NETWORKS, PEERING, VLAN};
 
 #[tokio::test]
 async fn every_generation_gets_one_verified_saved_commit_and_then_peace() {
@@ -229,6 +117,31 @@ async fn a_lost_ledger_and_an_unreadable_manifest_take_nothing_away() {
 }
 
 #[tokio::test]
+async fn a_refused_object_keeps_its_own_and_the_others_removals_go_on() {
+    let lab = Lab::new(Generation::G1).await;
+    lab.apply().await;
+    let (one, two) = NETWORKS.split_once("---").unwrap();
+    let theirs = |running: &vyos_sync::config::Tree, vlan: &str| {
+        running.exists(&["interfaces", "ethernet", "eth1", "vif", vlan])
+    };
+    lab.say("networks.yaml", &one.replace("vlan: 40", "vlan: 4095"));
+    let report = lab.apply().await;
+    assert!(matches!(report.outcome, Outcome::Applied(_)), "{:?}", report.outcome);
+    let running = lab.router.running();
+    assert!(theirs(&running, "40"), "the refused one keeps what it has");
+    assert!(!theirs(&running, "50"), "the other one is gone from the source, so it goes");
+    let last = vyos_sync::status::Statuses::default();
+    let said = vyos_sync::status::statuses(Ok(&report), None, jiff::Timestamp::UNIX_EPOCH, &last);
+    let condition = said.router.conditions.iter().find(|c| c.type_ == "PruneAllowed").unwrap();
+    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "ObjectsRefused"));
+    assert!(condition.message.contains("RouterNetwork lab/a"), "{}", condition.message);
+    lab.say("networks.yaml", two);
+    lab.apply().await;
+    let running = lab.router.running();
+    assert!(!theirs(&running, "40") && theirs(&running, "50"), "once nothing is wrong the rest goes too");
+}
+
+#[tokio::test]
 async fn passwords_reach_the_router_and_no_record() {
     let lab = Lab::new(Generation::G1).await;
     lab.say("peering.yaml", PEERING);
@@ -239,7 +152,7 @@ async fn passwords_reach_the_router_and_no_record() {
     let written = lab.written();
     assert!(written.contains("password '[hidden]'"), "{written}");
     assert!(!written.contains("correct-horse") && !written.contains("the-api-key"));
-    let shown = vyos_sync::reconcile::shown(&report.plan);
+    let shown = report.plan.shown();
     assert!(!shown.to_string().contains("correct-horse"));
     assert!(!serde_json::to_string(&shown).unwrap().contains("correct-horse"));
 }

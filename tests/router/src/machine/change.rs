@@ -76,6 +76,10 @@ impl Machine {
             let _ = self.reachable().await;
             return Answer::Cut;
         }
+        if self.faults.strikes(Kind::HangChange) {
+            self.faults.cleared().await;
+            return Answer::Cut;
+        }
         if self.faults.strikes(Kind::DropReply) { Answer::Cut } else { Answer::Reply(reply) }
     }
 

@@ -1,5 +1,7 @@
 //! A child process that serves until it is stopped.
 
+use std::fs::File;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
@@ -42,4 +44,15 @@ impl Daemon {
             let _ = self.child.kill().await;
         }
     }
+}
+
+/// A new file for what a daemon says.
+pub(super) fn new_log(path: &Path) -> Result<File, String> {
+    File::create(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// In how many lines of its log a daemon says this.
+pub(super) fn log_says(path: &Path, words: &str) -> usize {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().filter(|line| line.contains(words)).count()
 }

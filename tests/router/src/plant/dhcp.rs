@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 use vyos_sync::config::{Node, Tree};
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, log_says};
 use super::{Namespace, link};
 
 /// Kea's configuration, or nothing where no subnet is served.
@@ -25,50 +25,89 @@ pub(super) fn configuration(tree: &Tree, folder: &Path) -> Option<String> {
     if subnets.is_empty() {
         return None;
     }
-    let leases = folder.join("dhcp4.leases");
-    let configuration = json!({"Dhcp4": {
+    Some(kea(Family::V4, tree, folder, subnets).to_string())
+}
+
+/// Which of Kea's two servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn number(self) -> u8 {
+        match self {
+            Self::V4 => 4,
+            Self::V6 => 6,
+        }
+    }
+}
+
+/// A whole configuration around the subnets.
+pub(super) fn kea(family: Family, tree: &Tree, folder: &Path, subnets: Vec<Value>) -> Value {
+    let number = family.number();
+    let log = folder.join(format!("kea{number}.log"));
+    let mut server = json!({
         "interfaces-config": {
-            "interfaces": interfaces(tree, &subnets), "re-detect": true,
+            "interfaces": interfaces(family, tree, &subnets), "re-detect": true,
             // A port whose cable is plugged later is served then.
             "service-sockets-max-retries": 1_000_000, "service-sockets-retry-wait-time": 500,
         },
-        "lease-database": {"type": "memfile", "persist": true, "name": leases, "lfc-interval": 0},
-        "subnet4": subnets,
-        "loggers": [{"name": "kea-dhcp4", "severity": "INFO", "output_options": [{"output": folder.join("kea.log")}]}],
-    }});
-    Some(configuration.to_string())
+        "lease-database": {
+            "type": "memfile", "persist": true, "name": folder.join(format!("dhcp{number}.leases")), "lfc-interval": 0,
+        },
+        "loggers": [{"name": format!("kea-dhcp{number}"), "severity": "INFO", "output_options": [{"output": log}]}],
+    });
+    server[format!("subnet{number}")] = json!(subnets);
+    if family == Family::V6 {
+        server["server-id"] = json!({"type": "LL", "persist": false});
+    }
+    let mut all = json!({});
+    all[format!("Dhcp{number}")] = server;
+    all
 }
 
 /// Starts it and waits until it says that it serves.
 pub(super) async fn start(
     namespace: &Namespace,
     folder: &Path,
+    family: Family,
     configuration: &str,
 ) -> Result<Daemon, String> {
-    let (file, log) = (folder.join("kea.json"), folder.join("kea.log"));
+    let number = family.number();
+    let (file, log) = (folder.join(format!("kea{number}.json")), folder.join(format!("kea{number}.log")));
     std::fs::write(&file, configuration).map_err(|e| format!("{}: {e}", file.display()))?;
     // A log of an earlier run says nothing of this one.
     let _ = std::fs::remove_file(&log);
     let file = file.to_string_lossy();
-    let mut command = namespace.command("kea-dhcp4", &["-c", &file]);
+    let mut command = namespace.command(&format!("kea-dhcp{number}"), &["-c", &file]);
     command.env("KEA_PIDFILE_DIR", folder).env("KEA_LOCKFILE_DIR", folder);
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let started = || std::fs::read_to_string(&log).is_ok_and(|text| text.contains("DHCP4_STARTED"));
-    Daemon::start(command, started).await
+    let started = format!("DHCP{number}_STARTED");
+    Daemon::start(command, move || log_says(&log, &started) > 0).await
 }
 
-/// The interfaces that have an address in a subnet that is served; all of them where none has, for relayed clients.
-fn interfaces(tree: &Tree, subnets: &[Value]) -> Vec<String> {
+/// The interfaces that have an address in a subnet that is served; all of them where none has, for relayed clients. A
+/// relay speaks to an address, which Kea's DHCPv6 server must be told as well.
+fn interfaces(family: Family, tree: &Tree, subnets: &[Value]) -> Vec<String> {
     let served: Vec<IpNet> =
         subnets.iter().filter_map(|subnet| subnet["subnet"].as_str()?.parse().ok()).collect();
     let links = link::wanted(tree);
-    let serves = |address: &&String| {
-        let address = address.parse::<IpNet>().map(|net| net.addr());
-        address.is_ok_and(|address| served.iter().any(|subnet| subnet.contains(&address)))
-    };
-    let direct = links.iter().filter(|(_, link)| link.addresses().any(|address| serves(&address)));
-    let direct: Vec<_> = direct.map(|(name, _)| name.clone()).collect();
-    if direct.is_empty() { links.into_keys().filter(|name| name != "lo").collect() } else { direct }
+    let host = |address: &String| address.parse::<IpNet>().ok().map(|net| net.addr());
+    let serves =
+        |address: &String| host(address).is_some_and(|ip| served.iter().any(|subnet| subnet.contains(&ip)));
+    let direct = links.iter().any(|(_, link)| link.addresses().any(serves));
+    let named = links.iter().filter(|(name, link)| match direct {
+        true => link.addresses().any(serves),
+        false => *name != "lo",
+    });
+    let each = named.flat_map(|(name, link)| {
+        let six = link.addresses().filter_map(host).filter(|ip| family == Family::V6 && ip.is_ipv6());
+        let six: Vec<String> = six.map(|ip| format!("{name}/{ip}")).collect();
+        std::iter::once(name.clone()).chain(six)
+    });
+    each.collect()
 }
 
 fn subnet4(prefix: &str, subnet: &Node, network: &Node, position: usize) -> Value {
@@ -125,6 +164,6 @@ fn options(node: &Node) -> Vec<Value> {
     known.into_iter().filter_map(option).collect()
 }
 
-fn children<'a>(node: &'a Node, tag: &str) -> impl Iterator<Item = (&'a str, &'a Node)> {
+pub(super) fn children<'a>(node: &'a Node, tag: &str) -> impl Iterator<Item = (&'a str, &'a Node)> {
     node.child(tag).and_then(Node::children).into_iter().flatten().map(|(name, node)| (name.as_str(), node))
 }

@@ -1,6 +1,7 @@
 //! What the configuration is programmed into: a network namespace with real daemons.
 //!
-//! Debian packages: `iproute2`, `nftables`, `frr`, `kea-dhcp4-server`, `dnsmasq-base`. A kernel without 802.1Q gets a
+//! Debian packages: `iproute2`, `nftables`, `frr`, `kea-dhcp4-server`, `kea-dhcp6-server`,
+//! `isc-dhcp-relay`, `radvd`, `dnsmasq-base`. A kernel without 802.1Q gets a
 //! macvlan in place of each vif, so all vifs of a port share one untagged segment; a device that is already there
 //! under the name `eth1.30` is used as it is.
 
@@ -9,14 +10,18 @@ use std::path::PathBuf;
 
 use vyos_sync::config::Tree;
 
+mod advert;
 mod daemon;
 mod dhcp;
+mod dhcp6;
 mod dns;
 mod frr;
 mod link;
 mod namespace;
 mod nat;
+mod relay;
 mod routing;
+mod service;
 mod show;
 
 pub use namespace::Namespace;
@@ -44,9 +49,8 @@ pub(crate) struct Plant {
     folder: PathBuf,
     links: link::Links,
     frr: Option<frr::Frr>,
-    dhcp: Option<daemon::Daemon>,
-    dns: Option<daemon::Daemon>,
-    /// What each part was last given, so that an unchanged part is left alone.
+    services: service::Services,
+    /// What each table was last given, so that an unchanged one is left alone.
     given: BTreeMap<&'static str, String>,
 }
 
@@ -60,7 +64,7 @@ impl Plant {
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder)?;
         let (links, given) = (link::Links::default(), BTreeMap::new());
-        Ok(Self { namespace, folder, links, frr: None, dhcp: None, dns: None, given })
+        Ok(Self { namespace, folder, links, frr: None, services: service::Services::default(), given })
     }
 
     /// The devices that are there, which are the router's ports.
@@ -82,20 +86,17 @@ impl Plant {
         for (part, result) in [
             ("nat", self.apply_nat("nat", nat::ipv4(tree)).await),
             ("nat66", self.apply_nat("nat66", nat::ipv6(tree)).await),
-            ("service dhcp-server", self.apply_dhcp(tree).await),
-            ("service dns forwarding", self.apply_dns(tree).await),
         ] {
             failures.extend(result.err().map(|text| Failure::of(part, text)));
         }
+        failures.extend(self.services.apply(&self.namespace, &self.folder, tree).await);
         failures.extend(self.apply_routing(tree).await);
         failures
     }
 
     /// Ends the daemons and removes what was programmed, as a power cut does. Leases survive, as on a disk.
     pub(crate) async fn stop(&mut self) {
-        for daemon in [self.dhcp.take(), self.dns.take()].into_iter().flatten() {
-            daemon.stop().await;
-        }
+        self.services.stop().await;
         if let Some(frr) = self.frr.take() {
             frr.stop().await;
         }
@@ -120,37 +121,6 @@ impl Plant {
                 Err("Configuration file errors encountered!".to_owned())
             }
         }
-    }
-
-    /// Any change restarts the server, as on the real router.
-    async fn apply_dhcp(&mut self, tree: &Tree) -> Result<(), String> {
-        let wanted = dhcp::configuration(tree, &self.folder).unwrap_or_default();
-        if self.given.get("dhcp").map_or("", String::as_str) == wanted {
-            return Ok(());
-        }
-        if let Some(daemon) = self.dhcp.take() {
-            daemon.stop().await;
-        }
-        if !wanted.is_empty() {
-            self.dhcp = Some(dhcp::start(&self.namespace, &self.folder, &wanted).await?);
-        }
-        self.given.insert("dhcp", wanted);
-        Ok(())
-    }
-
-    async fn apply_dns(&mut self, tree: &Tree) -> Result<(), String> {
-        let wanted = dns::configuration(tree).unwrap_or_default();
-        if self.given.get("dns").map_or("", String::as_str) == wanted {
-            return Ok(());
-        }
-        if let Some(daemon) = self.dns.take() {
-            daemon.stop().await;
-        }
-        if !wanted.is_empty() {
-            self.dns = Some(dns::start(&self.namespace, &self.folder, &wanted).await?);
-        }
-        self.given.insert("dns", wanted);
-        Ok(())
     }
 
     /// FRR starts with the first route, policy or peer, and then stays.

@@ -15,6 +15,9 @@ impl Plant {
                 if json { None } else { self.routing(words).await }
             }
             ["interfaces"] => Some(self.interfaces(running).await),
+            ["interfaces", "counters"] => Some(self.counters().await),
+            ["arp"] => Some(self.neighbours("-4").await),
+            ["ipv6", "neighbors"] => Some(self.neighbours("-6").await),
             ["nat", side @ ("source" | "destination"), "rules"] => Some(rules(running, side)),
             ["nat", side @ ("source" | "destination"), "statistics"] => Some(self.statistics(side).await),
             ["dhcp", "server", "leases"] => Some(self.leases(running)),
@@ -37,6 +40,48 @@ impl Plant {
         let codes = "Codes: S - State, L - Link, u - Up, D - Down, A - Admin Down\n";
         let titles = ["Interface", "IP Address", "MAC", "VRF", "MTU", "S/L", "Description"];
         format!("{codes}{}", table(&titles, &rows))
+    }
+
+    async fn counters(&self) -> String {
+        let text = self.namespace.run("ip", &["-j", "-s", "link", "show"]).await.unwrap_or_default();
+        let mut links: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
+        links.sort_by(|a, b| natural(a["ifname"].as_str().unwrap_or(""), b["ifname"].as_str().unwrap_or("")));
+        let row = |link: &Value| {
+            let counts = |what: &str| ["rx", "tx"].map(|way| link["stats64"][way][what].to_string());
+            let [packets, bytes] = [counts("packets"), counts("bytes")];
+            let [dropped, errors] = [counts("dropped"), counts("errors")];
+            let name = link["ifname"].as_str().unwrap_or("").to_owned();
+            let [rx_packets, tx_packets] = packets;
+            let [rx_bytes, tx_bytes] = bytes;
+            let mut row = vec![name, rx_packets, rx_bytes, tx_packets, tx_bytes];
+            row.extend(dropped);
+            row.extend(errors);
+            row
+        };
+        let titles = [
+            "Interface",
+            "Rx Packets",
+            "Rx Bytes",
+            "Tx Packets",
+            "Tx Bytes",
+            "Rx Dropped",
+            "Tx Dropped",
+            "Rx Errors",
+            "Tx Errors",
+        ];
+        table(&titles, &links.iter().map(row).collect::<Vec<_>>())
+    }
+
+    async fn neighbours(&self, family: &str) -> String {
+        let text = self.namespace.run("ip", &["-j", family, "neigh", "show"]).await.unwrap_or_default();
+        let entries: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
+        let row = |entry: &Value| {
+            let text = |field: &str| entry[field].as_str().unwrap_or("").to_owned();
+            let state = entry["state"][0].as_str().unwrap_or("").to_owned();
+            vec![text("dst"), text("dev"), text("lladdr"), state]
+        };
+        let titles = ["Address", "Interface", "Link layer address", "State"];
+        table(&titles, &entries.iter().map(row).collect::<Vec<_>>())
     }
 
     async fn statistics(&self, side: &str) -> String {

@@ -1,0 +1,356 @@
+//! The agent of a node beside a real API server: what it reads there, what it writes, and what it does without.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::{Client, CustomResourceExt as _};
+use serde_json::{Value, json};
+use weir_api::{Carries, NodeDatapath, NodeDatapathStatus, Routing};
+use weir_apiserver::{ApiServer, User, apply, definition, documents, install};
+use weir_netns::topology::{UPLINK, VIP4, VIP6};
+use weir_netns::wait::until;
+use weir_netns::{Agent, Pair, Process, built, relay, traffic};
+
+/// For things that take seconds on a machine of one's own.
+const LIMIT: Duration = Duration::from_secs(120);
+const NODE: &str = "node1";
+
+/// Cilium's kinds that this cluster has; the others are missing.
+const INSTALLED: [&str; 5] = [
+    "CiliumLoadBalancerIPPool",
+    "CiliumBGPAdvertisement",
+    "CiliumBGPPeerConfig",
+    "CiliumBGPNodeConfig",
+    "CiliumBGPClusterConfig",
+];
+const MISSING: &str = "CiliumL2AnnouncementPolicy";
+
+fn cilium(kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "cilium.io/v2", "kind": kind, "metadata": {"name": name, "labels": {"advertise": "bgp"}}, "spec": spec})
+}
+
+fn service(vips: &[&str]) -> Value {
+    let ingress: Vec<Value> = vips.iter().map(|vip| json!({"ip": vip, "ipMode": "VIP"})).collect();
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "orders", "namespace": "default"},
+           "spec": {"type": "LoadBalancer", "ipFamilyPolicy": "SingleStack", "selector": {"app": "orders"},
+                    "ports": [{"name": "db", "port": 5432, "protocol": "TCP"}]},
+           "status": {"loadBalancer": {"ingress": ingress}}})
+}
+
+/// A Service with an address and an endpoint here, a Pod here, and what else decides who is to advertise it.
+fn objects() -> Vec<Value> {
+    let all = json!({});
+    let peer = json!({"name": "router", "peerASN": 64512, "peerAddress": "10.0.0.1", "peerConfigRef": {"name": "router"}});
+    let owner = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "orders", "uid": "1", "controller": true});
+    vec![
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE},
+               "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.2"}]}}),
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node2"},
+               "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.3"}]}}),
+        service(&[VIP4]),
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+               "metadata": {"name": "orders-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "orders"}},
+               "endpoints": [{"addresses": ["10.0.1.9"], "nodeName": NODE, "conditions": {"ready": true}}],
+               "ports": [{"name": "db", "port": 5432, "protocol": "TCP"}]}),
+        json!({"apiVersion": "v1", "kind": "Pod",
+               "metadata": {"name": "orders-0", "namespace": "default", "ownerReferences": [owner]},
+               "spec": {"nodeName": NODE, "containers": [{"name": "db", "image": "example/db:1"}]},
+               "status": {"phase": "Running", "podIP": "10.0.1.9", "podIPs": [{"ip": "10.0.1.9"}]}}),
+        cilium(
+            "CiliumLoadBalancerIPPool",
+            "vip",
+            json!({"blocks": [{"cidr": "10.10.50.0/24"}, {"cidr": "fd10:10:50::/64"}]}),
+        ),
+        cilium(
+            "CiliumBGPAdvertisement",
+            "vip",
+            json!({"advertisements": [
+            {"advertisementType": "Service", "service": {"addresses": ["LoadBalancerIP"]}, "selector": all}]}),
+        ),
+        cilium(
+            "CiliumBGPPeerConfig",
+            "router",
+            json!({"families": [
+            {"afi": "ipv4", "safi": "unicast", "advertisements": all}, {"afi": "ipv6", "safi": "unicast", "advertisements": all}]}),
+        ),
+        cilium(
+            "CiliumBGPNodeConfig",
+            NODE,
+            json!({"bgpInstances": [{"name": "lab", "localASN": 64513, "peers": [peer]}]}),
+        ),
+    ]
+}
+
+/// The agent as the chart has it: with these rights and no others.
+fn account() -> User {
+    User::new("agent-token", "system:serviceaccount:weir-system:weir-agent", &["system:authenticated"])
+}
+
+fn rights() -> Result<Vec<Value>> {
+    let all = documents(&weir_repo::root().join("deploy/plain/30-agent.yaml"))?;
+    let rights =
+        all.into_iter().filter(|it| it["kind"].as_str().is_some_and(|kind| kind.starts_with("ClusterRole")));
+    let rights: Vec<Value> = rights.collect();
+    ensure!(rights.len() == 2, "the chart gives the agent no rights");
+    Ok(rights)
+}
+
+struct Site<'a> {
+    api: ApiServer,
+    client: Client,
+    agent: Agent<'a>,
+    /// Answers at the addresses, so that nothing is wrong with them.
+    _server: Process,
+}
+
+impl<'a> Site<'a> {
+    /// An API server with these objects, and a way to it out of the node's namespace; the agent is not started yet.
+    async fn new(api: ApiServer, pair: &'a Pair) -> Result<Self> {
+        let client = api.client()?;
+        let cilium = |kind: &&str| definition("cilium.io", "v2", kind, "Cluster");
+        let mut definitions = INSTALLED.iter().map(cilium).collect::<Result<Vec<_>>>()?;
+        definitions.push(NodeDatapath::crd());
+        install(&client, &definitions).await?;
+        for object in rights()?.into_iter().chain(objects()) {
+            apply(&client, &object).await.with_context(|| object.to_string())?;
+        }
+        let address: SocketAddr = api.url().trim_start_matches("https://").parse()?;
+        relay::outward(&pair.node, address)?;
+        let kubeconfig = api.kubeconfig_file(&account())?.display().to_string();
+        let options = ["--interface", UPLINK, "--node", NODE, "--kubeconfig", &kubeconfig];
+        let agent = Agent::new(&pair.node, &built("weir-agent")?, &options)?;
+        let server = traffic::start_server(&pair.node, &[VIP4, VIP6])?;
+        Ok(Self { api, client, agent, _server: server })
+    }
+
+    async fn apply(&self, object: &Value) -> Result<()> {
+        apply(&self.client, object).await.map(drop)
+    }
+
+    /// Waits until it holds; else shows what the agent said.
+    fn until(&self, what: &str, holds: impl FnMut() -> Result<bool>) -> Result<()> {
+        until(what, LIMIT, holds).map(drop).with_context(|| self.agent.log_text())
+    }
+
+    fn row(&self, vip: &str) -> Result<Value> {
+        let table: Value = serde_json::from_str(&self.agent.weirctl(&["vips", "-o", "json"])?)?;
+        let rows = table["vips"].as_array().cloned().unwrap_or_default();
+        Ok(rows.into_iter().find(|row| row["address"] == vip).unwrap_or_default())
+    }
+
+    fn status(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.agent.weirctl(&["status", "-o", "json"])?)?)
+    }
+
+    fn words(&self) -> Api<NodeDatapath> {
+        Api::all(self.client.clone())
+    }
+
+    /// Waits until the node's word fits.
+    async fn until_word(&self, what: &str, fits: impl Fn(&NodeDatapath) -> bool) -> Result<NodeDatapath> {
+        let end = tokio::time::Instant::now() + LIMIT;
+        loop {
+            let word = self.words().get_opt(NODE).await?;
+            if let Some(word) = word.as_ref().filter(|word| fits(word)) {
+                return Ok(word.clone());
+            }
+            ensure!(tokio::time::Instant::now() < end, "{what}: {word:#?}\n{}", self.agent.log_text());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+fn carries(word: &NodeDatapath) -> Carries {
+    word.status.as_ref().map(|status| status.carries).unwrap_or_default()
+}
+
+macro_rules! api_or_skip {
+    ($name:literal) => {{
+        if let Some(reason) = weir_netns::unavailable() {
+            writeln!(std::io::stderr(), "SKIPPED {}: {reason}", $name)?;
+            return Ok(());
+        }
+        let Some(api) = ApiServer::builder().user(account()).start($name).await else { return Ok(()) };
+        api
+    }};
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_the_cluster_become_rows_and_workloads() -> Result<()> {
+    let api = api_or_skip!("objects_of_the_cluster_become_rows_and_workloads");
+    let pair = Pair::new()?;
+    pair.node.address("lo", "10.0.1.9/32")?;
+    pair.peer.ip("route add 10.0.1.9/32 via 10.0.0.2")?;
+    let mut site = Site::new(api, &pair).await?;
+    site.agent.start()?;
+    site.until("the address has a row", || {
+        let row = site.row(VIP4)?;
+        Ok(row["services"][0] == "default/orders" && row["wanted"] == "here" && row["pool"] == "vip")
+    })?;
+    let row = site.row(VIP4)?;
+    assert_eq!((&row["endpoints_here"], &row["endpoints"]), (&json!(1), &json!(1)), "{row:#}");
+    // What other nodes are to do is not known, and nothing is concluded from that.
+    assert_eq!(row["findings"].as_array().map_or(0, Vec::len), 0, "{row:#}");
+
+    // A kind that is not there is off, says so, and comes when it comes.
+    site.until("the missing kind is told", || Ok(site.status()?["cluster"]["missing"] == json!([MISSING])))?;
+    let (code, text) = site.agent.readiness()?;
+    ensure!(code == 200 && text == "ok\n", "{text}");
+    install(&site.client, &[definition("cilium.io", "v2", MISSING, "Cluster")?]).await?;
+    site.until("the new kind is followed", || {
+        let labels = [("kind", MISSING), ("state", "following")];
+        Ok(site.agent.scrape()?.sum("weir_cluster_kind_state", &labels) == 1.0)
+    })?;
+
+    // Packets of a Pod are its workload's.
+    pair.peer.run(|| {
+        let socket = std::net::UdpSocket::bind("10.0.0.1:4000")?;
+        Ok(socket.send_to(b"hello", "10.0.1.9:5432")?)
+    })?;
+    site.until("the flow has its workload", || {
+        let flows: Value =
+            serde_json::from_str(&site.agent.weirctl(&["flows", "--port", "5432", "-o", "json"])?)?;
+        Ok(flows["flows"][0]["destination_workload"] == "default/orders")
+    })?;
+    let text = site.agent.weirctl(&["flows", "--port", "5432"])?;
+    ensure!(text.contains("default/orders:5432"), "{text}");
+    let text = site.agent.weirctl(&["flows", "--port", "5432", "--addresses"])?;
+    ensure!(text.contains("10.0.1.9:5432"), "{text}");
+
+    // Objects change and go.
+    site.apply(&service(&[VIP4, VIP6])).await?;
+    site.until("the second address has a row", || Ok(site.row(VIP6)?["wanted"] == "here"))?;
+    site.apply(&service(&[VIP6])).await?;
+    site.until("the first one's row is gone", || Ok(site.row(VIP4)?.is_null()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_says_whether_it_carries_traffic() -> Result<()> {
+    let api = api_or_skip!("the_node_says_whether_it_carries_traffic");
+    let pair = Pair::new()?;
+    let mut site = Site::new(api, &pair).await?;
+    site.agent.start()?;
+    let word = site.until_word("all is well", |word| carries(word) == Carries::Yes).await?;
+    let owner = word.metadata.owner_references.iter().flatten().next().context("nobody owns it")?;
+    assert_eq!((owner.kind.as_str(), owner.name.as_str()), ("Node", NODE));
+    let status = word.status.context("no status")?;
+    assert_eq!((status.report_seconds, status.reasons.len()), (Some(60), 0));
+    assert!(status.reported_at.is_some() && !status.capabilities.is_empty(), "{status:#?}");
+    let link = status.links.first().context("no link")?;
+    assert_eq!((link.name.as_str(), link.up, link.gateway_answers), (UPLINK, true, Some(true)));
+    assert_eq!(
+        status.conditions.iter().map(|one| one.type_.as_str()).collect::<Vec<_>>(),
+        ["Ready", "SourcesInstalled"]
+    );
+    site.until_word("addresses are told", |word| {
+        let vips = word.status.as_ref().and_then(|status| status.vips.as_ref());
+        vips.is_some_and(|vips| vips.intended == 1)
+    })
+    .await?;
+
+    // A person decides about the spec, and the agent leaves it alone.
+    let decided = json!({"apiVersion": "weir.dev/v1alpha1", "kind": "NodeDatapath", "metadata": {"name": NODE},
+                         "spec": {"routing": "InService"}});
+    site.words().patch(NODE, &PatchParams::apply("jane"), &Patch::Apply(&decided)).await?;
+    let word = site.until_word("the spec is seen", |word| {
+        word.status.as_ref().is_some_and(|status| status.observed_generation == word.metadata.generation)
+    });
+    let word = word.await?;
+    assert_eq!(word.spec.routing, Routing::InService);
+
+    // The same objects again change nothing, and so nothing is written but now and then.
+    let settled = site.words().get(NODE).await?;
+    for object in objects() {
+        site.apply(&object).await?;
+    }
+    let again = PatchParams::apply("jane");
+    site.words().patch(NODE, &again, &Patch::Apply(&decided)).await?;
+    let mut writes = BTreeSet::new();
+    let early = tokio::time::Instant::now() + Duration::from_secs(15);
+    while tokio::time::Instant::now() < early {
+        let now = site.words().get(NODE).await?;
+        ensure!(
+            said(&now) == said(&settled),
+            "it was written though nothing changed: {settled:#?}\n{now:#?}"
+        );
+        writes.insert(now.metadata.resource_version);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    ensure!(writes.len() <= 2, "one heartbeat may fall into that time: {writes:?}");
+
+    // The uplink fails: the node says so, with the reason, and an Event tells it.
+    pair.node.ip("link set eth0 down")?;
+    let word = site.until_word("it cannot carry traffic", |word| carries(word) == Carries::No).await?;
+    let reason = word.status.as_ref().and_then(|status| status.reasons.first()).context("no reason")?;
+    ensure!(reason.code == "UplinksDown" && reason.message.contains(UPLINK), "{reason:?}");
+    pair.node.ip("link set eth0 up")?;
+    // What the kernel forgets with the link.
+    pair.node.ip_all(
+        "-6 addr replace fd00::2/64 dev eth0 nodad\nroute replace default via 10.0.0.1\n-6 route replace default via fd00::1",
+    )?;
+    site.until_word("it carries again", |word| carries(word) == Carries::Yes).await?;
+    let events: Api<Event> = Api::default_namespaced(site.client.clone());
+    let end = tokio::time::Instant::now() + LIMIT;
+    loop {
+        let all = events.list(&ListParams::default()).await?;
+        let reasons: Vec<&str> = all.items.iter().filter_map(|event| event.reason.as_deref()).collect();
+        if reasons.contains(&"CarriesNo") && reasons.contains(&"CarriesYes") {
+            return Ok(());
+        }
+        ensure!(tokio::time::Instant::now() < end, "{reasons:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// What is said, without what a heartbeat alone renews.
+fn said(word: &NodeDatapath) -> Option<NodeDatapathStatus> {
+    word.status.clone().map(|status| NodeDatapathStatus { reported_at: None, ..status })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_goes_on_without_its_api_server() -> Result<()> {
+    let api = api_or_skip!("the_agent_goes_on_without_its_api_server");
+    let pair = Pair::new()?;
+    let mut site = Site::new(api, &pair).await?;
+    site.agent.start()?;
+    site.until("the address has a row", || Ok(site.row(VIP4)?["wanted"] == "here"))?;
+    site.until_word("the node has a word", |word| word.status.is_some()).await?;
+
+    site.api.pause();
+    let away = |site: &Site<'_>| -> Result<bool> {
+        let (code, text) = site.agent.readiness()?;
+        let labels = [("state", "away")];
+        Ok(code == 200
+            && text.contains("cluster: the API server is away")
+            && site.agent.scrape()?.sum("weir_cluster_state", &labels) == 1.0)
+    };
+    site.until("the agent says that the server is away", || away(&site))?;
+    assert_eq!(site.row(VIP4)?["wanted"], "here", "what was known counts on");
+    ensure!(site.agent.weirctl(&["status"])?.contains("the API server is away"));
+
+    // An agent that starts meanwhile measures all the same, with the addresses that the last one knew.
+    site.agent.process()?.stop()?;
+    site.agent.start()?;
+    ensure!(away(&site)?, "{:?}", site.agent.readiness());
+    assert_eq!(site.status()?["vips"], json!([VIP4]));
+
+    site.api.resume().await?;
+    site.until("the server answers again", || {
+        Ok(site.row(VIP4)?["wanted"] == "here" && site.agent.readiness()?.1 == "ok\n")
+    })?;
+    site.apply(&service(&[VIP4, VIP6])).await?;
+    site.until("changes come again", || Ok(site.row(VIP6)?["wanted"] == "here"))?;
+    // A server that crashes, and comes back with another history.
+    site.api.crash();
+    site.until("the agent says that the server is away", || away(&site))?;
+    site.api.resume().await?;
+    site.api.compact().await?;
+    site.apply(&service(&[VIP6])).await?;
+    site.until("changes come after a crash", || Ok(site.row(VIP4)?.is_null() && !site.row(VIP6)?.is_null()))
+}
