@@ -128,6 +128,25 @@ fn the_router_takes_its_session_down_and_up_again() -> Result<()> {
     Ok(())
 }
 
+/// Only the way to the node is cut. The router must hear of it from the node, before its own detection time is over.
+#[test]
+fn silence_one_way_is_told_to_the_router() -> Result<()> {
+    skip_unless_available!("silence_one_way_is_told_to_the_router");
+    let pair = Pair::new()?;
+    let frr = router(&pair, 300, "")?;
+    let mut agent = agent(&pair, &["--bfd-peer", "10.0.0.1"])?;
+    agent.start()?;
+    await_state(&agent, "10.0.0.1", "up", UP)?;
+    let table = "table inet cut { chain in { type filter hook input priority -300; udp dport 3784 drop; }; }";
+    pair.node.output(std::process::Command::new("nft").arg(table))?;
+    await_state(&agent, "10.0.0.1", "down", LIMIT)?;
+    frr.await_bfd(NODE, "down", LIMIT)?;
+    let told = frr.bfd(NODE)?["diagnostic"].clone();
+    ensure!(told == "neighbor signaled session down", "{told}");
+    pair.node.output(std::process::Command::new("nft").arg("delete table inet cut"))?;
+    await_state(&agent, "10.0.0.1", "up", LIMIT).map(drop)
+}
+
 /// The agent ends in order, in disorder, and as another program: the router must not notice.
 #[test]
 fn a_restart_and_an_upgrade_of_the_agent_do_not_show() -> Result<()> {

@@ -307,14 +307,15 @@ impl Session {
         self.enter(to, why, now, out);
     }
 
-    /// RFC 5880, 6.8.4: nothing was heard for the detection time.
+    /// RFC 5880, 6.8.4: nothing was heard for the detection time. The peer may still hear this end: it is told under its
+    /// discriminator, which is forgotten after that (6.8.1). FRR drops packets without one while its session is up.
     fn expire(&mut self, now: Duration, out: &mut Vec<Command>) {
-        self.remote = Remote { discriminator: None, state: State::Down, ..self.remote };
         self.heard = None;
         out.push(Command::Cancel(Timer::Detect));
         if matches!(self.state, State::Init | State::Up) {
             self.enter(State::Down, Diagnostic::EXPIRED, now, out);
         }
+        self.remote = Remote { discriminator: None, state: State::Down, ..self.remote };
     }
 
     fn follow_path(&mut self, path: Option<Diagnostic>, now: Duration, out: &mut Vec<Command>) {

@@ -189,7 +189,21 @@ fn silence_for_the_detection_time_takes_it_down() {
     assert_eq!(did.told, [(State::Up, State::Down, Diagnostic::EXPIRED)]);
     let [packet] = did.sent.as_slice() else { panic!("{did:?}") };
     let told = (packet.state, packet.diagnostic, packet.your_discriminator, packet.desired_min_tx);
-    assert_eq!(told, (State::Down, Diagnostic::EXPIRED, None, Micros::SLOW));
+    assert_eq!(told, (State::Down, Diagnostic::EXPIRED, NonZeroU32::new(9), Micros::SLOW));
+    let at = did.transmit.unwrap();
+    let did = does(&mut session, Input::Timer(Timer::Transmit), at);
+    assert_eq!(did.sent[0].your_discriminator, None, "forgotten after that: RFC 5880, 6.8.1");
+}
+
+#[test]
+fn a_passive_session_tells_its_end_once_and_is_quiet() {
+    let (mut session, _) = begun(Role::Passive, timing(100, 100, 3));
+    for state in [State::Down, State::Init] {
+        does(&mut session, Input::Packet(&said(state, 7)), 0 * MS);
+    }
+    let did = does(&mut session, Input::Timer(Timer::Detect), 300 * MS);
+    assert_eq!(did.sent.iter().map(|packet| packet.state).collect::<Vec<_>>(), [State::Down]);
+    assert_eq!(did.transmit, None, "RFC 5880, 6.8.7");
 }
 
 #[test]
