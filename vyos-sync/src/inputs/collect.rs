@@ -5,6 +5,7 @@ use super::{cilium, cilium_config, core, node, platform, secret};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The label or annotation that says which cluster an object lives in.
 const CLUSTER_MARK: &str = "weir.dev/cluster";
@@ -32,10 +33,18 @@ pub struct Collector {
     seen: BTreeMap<ObjectId, Seen>,
 }
 
+/// Where an object was declared first, and how: documents themselves are not kept, as thousands take much memory.
 #[derive(Debug)]
 struct Seen {
     place: String,
-    document: Value,
+    digest: u64,
+}
+
+/// Equal for equal documents, whatever the order of their fields.
+fn digest(document: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    document.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Collector {
@@ -49,7 +58,7 @@ impl Collector {
             return;
         }
         match identify(&document, cluster) {
-            Ok(Some(id)) => self.object(place, id, document),
+            Ok(Some(id)) => self.object(place, id, &document),
             Ok(None) => {}
             Err(what) => self.fault(
                 place,
@@ -77,11 +86,7 @@ impl Collector {
             let what = "it holds no object that is known here".to_owned();
             self.fault("source", None, what, "check the path: an empty source never means to delete all");
         }
-        for (id, seen) in std::mem::take(&mut self.seen) {
-            if let Err(what) = read(&mut self.inputs, id.clone(), &seen.document) {
-                self.fault(&seen.place, Some(id), what, "mend the field: the object is left out until then");
-            }
-        }
+        self.inputs.sort();
         self.faults.sort();
         let complete = self.faults.is_empty();
         self.inputs.completeness = if complete { Completeness::Complete } else { Completeness::Incomplete };
@@ -89,9 +94,10 @@ impl Collector {
         self.inputs
     }
 
-    fn object(&mut self, place: &str, id: ObjectId, document: Value) {
+    fn object(&mut self, place: &str, id: ObjectId, document: &Value) {
+        let digest = digest(document);
         match self.seen.get(&id) {
-            Some(first) if first.document != document => {
+            Some(first) if first.digest != digest => {
                 let what = format!("{id} is declared here and, differently, in {}", first.place);
                 self.fault(
                     place,
@@ -102,7 +108,10 @@ impl Collector {
             }
             Some(_) => {}
             None => {
-                self.seen.insert(id, Seen { place: place.to_owned(), document });
+                self.seen.insert(id.clone(), Seen { place: place.to_owned(), digest });
+                if let Err(what) = read(&mut self.inputs, id.clone(), document) {
+                    self.fault(place, Some(id), what, "mend the field: the object is left out until then");
+                }
             }
         }
     }

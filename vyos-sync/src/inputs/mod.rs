@@ -102,6 +102,17 @@ pub struct Inputs {
     pub routing: BTreeMap<NodeKey, NodeRouting>,
 }
 
+/// Gives every list of [`Inputs`] to a macro, so that none is forgotten where all are meant.
+macro_rules! for_all_lists {
+    ($apply:ident) => {
+        $apply! {
+            routers grants networks peerings publications configs
+            bgp_clusters bgp_peer_configs bgp_nodes bgp_overrides bgp_advertisements retired_policies
+            cilium_configs pools cilium_nodes nodes services namespaces secrets
+            attachments hardware machine_instances capi_clusters capi_machines node_words
+        }
+    };
+}
 /// Where objects were read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
@@ -143,40 +154,22 @@ impl Inputs {
         macro_rules! take {
             ($($list:ident)+) => { $(self.$list.extend(other.$list.iter().cloned());)+ };
         }
-        take!(routers grants networks peerings publications configs);
-        take!(bgp_clusters bgp_peer_configs bgp_nodes bgp_overrides bgp_advertisements pools cilium_nodes);
-        take!(nodes services namespaces secrets attachments hardware machine_instances);
-        take!(capi_clusters capi_machines node_words);
+        for_all_lists!(take);
     }
 
     /// Every object that was read.
     pub fn ids(&self) -> impl Iterator<Item = &ObjectId> {
-        let routers = self.routers.iter().map(|each| &each.id);
-        routers
-            .chain(self.grants.iter().map(|each| &each.id))
-            .chain(self.networks.iter().map(|each| &each.id))
-            .chain(self.peerings.iter().map(|each| &each.id))
-            .chain(self.publications.iter().map(|each| &each.id))
-            .chain(self.configs.iter().map(|each| &each.id))
-            .chain(self.bgp_clusters.iter().map(|each| &each.id))
-            .chain(self.bgp_peer_configs.iter().map(|each| &each.id))
-            .chain(self.bgp_nodes.iter().map(|each| &each.id))
-            .chain(self.bgp_overrides.iter().map(|each| &each.id))
-            .chain(self.bgp_advertisements.iter().map(|each| &each.id))
-            .chain(self.retired_policies.iter().map(|each| &each.id))
-            .chain(self.cilium_configs.iter().map(|each| &each.id))
-            .chain(self.pools.iter().map(|each| &each.id))
-            .chain(self.cilium_nodes.iter().map(|each| &each.id))
-            .chain(self.nodes.iter().map(|each| &each.id))
-            .chain(self.services.iter().map(|each| &each.id))
-            .chain(self.namespaces.iter().map(|each| &each.id))
-            .chain(self.secrets.iter().map(|each| &each.id))
-            .chain(self.attachments.iter().map(|each| &each.id))
-            .chain(self.hardware.iter().map(|each| &each.id))
-            .chain(self.machine_instances.iter().map(|each| &each.id))
-            .chain(self.capi_clusters.iter().map(|each| &each.id))
-            .chain(self.capi_machines.iter().map(|each| &each.id))
-            .chain(self.node_words.iter().map(|each| &each.id))
+        macro_rules! chain {
+            ($($list:ident)+) => { std::iter::empty()$(.chain(self.$list.iter().map(|each| &each.id)))+ };
+        }
+        for_all_lists!(chain)
+    }
+
+    fn sort(&mut self) {
+        macro_rules! sort {
+            ($($list:ident)+) => { $(self.$list.sort_unstable_by(|a, b| a.id.cmp(&b.id));)+ };
+        }
+        for_all_lists!(sort);
     }
 
     /// The Router of that name.
