@@ -128,13 +128,21 @@ pub fn round(address: IpAddr, number: u64) -> Tally {
 }
 
 /// Ask for answers of these lengths on one connection, and return the bytes that came.
+///
+/// # Errors
+///
+/// Of the socket; [`ErrorKind::UnexpectedEof`] where the server ends before its answer does.
 pub fn request(server: SocketAddr, lengths: &[u32]) -> io::Result<u64> {
     let mut stream = TcpStream::connect_timeout(&server, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
     let mut total = 0;
     for length in lengths {
         stream.write_all(&length.to_be_bytes())?;
-        total += io::copy(&mut (&mut stream).take(u64::from(*length)), &mut io::sink())?;
+        let came = io::copy(&mut (&mut stream).take(u64::from(*length)), &mut io::sink())?;
+        if came < u64::from(*length) {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        total += came;
     }
     Ok(total)
 }
