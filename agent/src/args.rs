@@ -148,10 +148,13 @@ pub struct RunArgs {
     /// Enforce the policies of this file or folder (kind DatapathPolicy); read again when it changes.
     #[arg(long, value_name = "PATH")]
     pub policy: Option<PathBuf>,
+    /// Enforce the DatapathPolicies of the cluster, too; they outlive its API server.
+    #[arg(long)]
+    pub policy_from_cluster: bool,
     /// Seconds in which a new policy must be confirmed, or the kernel goes back by itself [default: 60]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(3..=3600))]
     pub policy_deadline: Option<u64>,
-    /// Server that must take connections before a new policy is confirmed, such as the API server; may be repeated.
+    /// Server that must take connections before a new policy is confirmed, besides the API server; may be repeated.
     #[arg(long = "policy-check", value_name = "ADDR:PORT")]
     pub policy_checks: Vec<SocketAddr>,
     /// Interface on which rules drop by XDP too, native or generic, where no other program has it; may be repeated.
@@ -202,6 +205,7 @@ struct File {
     cgroup: Option<PathBuf>,
     node: Option<String>,
     policy: Option<PathBuf>,
+    policy_from_cluster: bool,
     policy_deadline: Option<u64>,
     policy_checks: Vec<SocketAddr>,
     policy_xdp: Vec<String>,
@@ -257,6 +261,8 @@ pub struct Config {
     pub node: String,
     /// File or folder of policies; nothing is enforced without.
     pub policy: Option<PathBuf>,
+    /// Whether the cluster's policies are enforced.
+    pub policy_from_cluster: bool,
     /// Seconds in which a new policy must be confirmed.
     pub policy_deadline: u64,
     /// Servers that must answer before a policy is confirmed.
@@ -300,6 +306,11 @@ pub enum ConfigError {
     /// A time is out of bounds.
     #[error("policyDeadline is {0}: 3 to 3600 seconds are possible")]
     Deadline(u64),
+    /// There is no cluster to take policies from.
+    #[error(
+        "policyFromCluster needs a cluster: give --kubeconfig, or run as a Pod with an account and kube: auto"
+    )]
+    NoCluster,
     /// A number is out of bounds.
     #[error("flows is {0}: the flow table takes 1024 to 4194304 flows")]
     Flows(u32),
@@ -334,6 +345,14 @@ impl Config {
         let handover = args.bfd_handover.or(file.bfd.handover_seconds);
         let handover = handover.map_or(Settings::HANDOVER, |seconds| Duration::from_secs(seconds.into()));
         let health = args.bfd_health.or(file.bfd.health).unwrap_or_default();
+        let cluster = match args.kube.or(file.kube).unwrap_or_default() {
+            Kube::Auto => Access::find(args.kubeconfig.clone().or(file.kubeconfig)),
+            Kube::Off => None,
+        };
+        let policy_from_cluster = args.policy_from_cluster || file.policy_from_cluster;
+        if policy_from_cluster && cluster.is_none() {
+            return Err(ConfigError::NoCluster);
+        }
         Ok(Self {
             bfd: Settings::new(peers, handover, health)?,
             interfaces: if args.interfaces.is_empty() { file.interfaces } else { args.interfaces.clone() },
@@ -348,10 +367,7 @@ impl Config {
             metrics: args.metrics.or(file.metrics).unwrap_or(default_metrics),
             pin_dir: path(&args.pin_dir, file.pin_dir, DEFAULT_PINS),
             state_dir: path(&args.state_dir, file.state_dir, DEFAULT_STATE),
-            cluster: match args.kube.or(file.kube).unwrap_or_default() {
-                Kube::Auto => Access::find(args.kubeconfig.clone().or(file.kubeconfig)),
-                Kube::Off => None,
-            },
+            cluster,
             socket: path(&args.socket, file.socket, DEFAULT_SOCKET),
             grpc: args.grpc.or(file.grpc),
             tls: args.tls.clone().or(file.tls),
@@ -359,6 +375,7 @@ impl Config {
             cgroup: args.cgroup.clone().or(file.cgroup),
             node: args.node.clone().or(file.node).unwrap_or_else(host_name),
             policy: args.policy.clone().or(file.policy),
+            policy_from_cluster,
             policy_deadline: deadline(args.policy_deadline.or(file.policy_deadline))?,
             policy_checks: if args.policy_checks.is_empty() {
                 file.policy_checks

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use weir_agent::cluster::News;
-use weir_agent::cluster::kube::{self, Access, Cluster, Objects, Reports};
+use weir_agent::cluster::kube::{self, Access, Cluster, Reports, Wanted};
 use weir_agent::export::readiness::{Guard, Readiness};
 use weir_agent::model::address::IfIndex;
 use weir_agent::model::cluster::Server;
@@ -23,8 +23,8 @@ pub(crate) struct Joining<'a, W> {
     pub(crate) access: &'a Access,
     /// This node's name.
     pub(crate) node: &'a str,
-    /// Whether it has the objects of virtual addresses.
-    pub(crate) objects: Objects,
+    /// What is read there.
+    pub(crate) wanted: Wanted,
     /// Which links join the node to the outside.
     pub(crate) uplinks: W,
 }
@@ -41,7 +41,7 @@ pub(crate) async fn join<W>(
 where
     W: Fn(&Snapshot) -> Vec<IfIndex> + Send + 'static,
 {
-    let Joining { access, node, objects, uplinks } = joining;
+    let Joining { access, node, wanted, uplinks } = joining;
     let cluster = Cluster::new(access, node).await?;
     tracing::info!(node, "following the cluster");
     let stop = tasks.stop();
@@ -57,7 +57,7 @@ where
         Ok(())
     });
     tasks.spawn("cluster-api", async move {
-        kube::follow(cluster, objects, told, events, stop).await;
+        kube::follow(cluster, wanted, told, events, stop).await;
         Ok(())
     });
     Ok(())

@@ -81,7 +81,7 @@ pub(super) async fn run(client: &mut Client, mut printer: Printer, command: Comm
             printer.print(&list, view_list)
         }
         Command::Diff { path } => {
-            let (read, _) = read_policies(&path)?;
+            let read = read_policies(&path)?;
             let sources: Result<Vec<_>, _> = read.sources.iter().map(serde_json::to_string).collect();
             let mut difference =
                 client.policy_diff(PolicyDiffRequest { sources: sources? }).await?.into_inner();
@@ -135,7 +135,8 @@ async fn settle(client: &mut Client, mut printer: Printer, confirm: bool) -> Res
 
 fn view_list(list: &PolicyResponse, screen: &Screen) -> String {
     if !list.enforcing {
-        return "nothing is enforced: the agent was started without --policy\n".to_owned();
+        return "nothing is enforced: the agent was started without --policy and --policy-from-cluster\n"
+            .to_owned();
     }
     let mut out = format!("set {} in force, set {} confirmed\n", list.active, list.confirmed);
     if let Some(pending) = &list.pending {

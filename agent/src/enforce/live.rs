@@ -157,8 +157,8 @@ impl Live {
     }
 
     /// Where policies are read from.
-    pub(super) fn path(&self) -> &std::path::Path {
-        &self.settings.path
+    pub(super) fn places(&self) -> &folder::Places {
+        &self.settings.places
     }
 
     pub(super) fn set(&self) -> &RuleSet {
@@ -212,7 +212,7 @@ impl Live {
             self.world = world;
             self.build_again()?;
         }
-        if self.stamp.as_ref().is_none_or(|stamp| !stamp.holds(&self.settings.path)) {
+        if self.stamp.as_ref().is_none_or(|stamp| !stamp.holds(&self.settings.places)) {
             self.read_policies(now)?;
         }
         Ok(())
@@ -281,7 +281,7 @@ impl Live {
     }
 
     fn read_policies(&mut self, now: &Snapshot) -> Result<(), GuardError> {
-        let (read, stamp) = match folder::read(&self.settings.path) {
+        let (read, stamp) = match folder::read_all(&self.settings.places) {
             Ok(read) => read,
             Err(error) => {
                 // Rules are not taken away because a folder is not mounted for a moment.
@@ -297,7 +297,7 @@ impl Live {
             tracing::warn!(file = problem.policy, reason = problem.reason.as_str(), "{}", problem.text);
         }
         self.read = read;
-        let wanted = self.read.sources.clone();
+        let wanted = self.read.wanted(&self.sources);
         if wanted == self.sources || self.rejected.as_ref() == Some(&wanted) {
             return Ok(());
         }

@@ -27,15 +27,15 @@ use crate::model::policy::{
 };
 use crate::state::Snapshot;
 
-pub use folder::{FolderError, read as read_policies};
+pub use folder::{FolderError, Places, read as read_policies};
 use live::Live;
 use watch::Watch;
 
 /// How policies are enforced.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// File or folder of policies.
-    pub path: PathBuf,
+    /// Where policies are read.
+    pub places: Places,
     /// How long a new set may be in force before it is confirmed.
     pub deadline: Duration,
     /// Where state is kept.
@@ -230,7 +230,7 @@ pub async fn run(
     let classes = Arc::new(classes);
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut files = Watch::new(enforcer.lock().path());
+    let mut files = Watch::new(enforcer.lock().places());
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

@@ -3,11 +3,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::path::Path;
+use std::path::PathBuf;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use super::Places;
 
 /// Files as they are when a writer is done with them; also the links of a mounted ConfigMap.
 const WATCHED: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
@@ -27,10 +29,13 @@ impl AsRawFd for Events {
 }
 
 impl Watch {
-    /// Watches a folder, or the folder of a file.
-    pub(super) fn new(path: &Path) -> Self {
-        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
-        match open(folder) {
+    /// Watches folders, and the folders of files.
+    pub(super) fn new(places: &Places) -> Self {
+        let folder = |path: &PathBuf| match path.is_dir() {
+            true => path.clone(),
+            false => path.parent().unwrap_or(path).to_owned(),
+        };
+        match open(places.local.iter().chain(&places.cluster).map(folder)) {
             Ok(watch) => Self(Some(watch)),
             Err(error) => {
                 tracing::debug!(%error, "no watch on the policies: changes are seen at the next look");
@@ -53,9 +58,11 @@ impl Watch {
     }
 }
 
-fn open(folder: &Path) -> io::Result<AsyncFd<Events>> {
+fn open(folders: impl Iterator<Item = PathBuf>) -> io::Result<AsyncFd<Events>> {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-    inotify.add_watch(folder, WATCHED)?;
+    for folder in folders {
+        inotify.add_watch(&folder, WATCHED)?;
+    }
     // SAFETY: the descriptor is the value's own and is closed with it.
     Ok(unsafe { AsyncFd::register_with_interest(Events(inotify), Interest::READABLE) }?)
 }

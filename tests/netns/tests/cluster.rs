@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, CustomResourceExt as _};
 use serde_json::{Value, json};
 use weir_api::{Carries, NodeDatapath, NodeDatapathStatus, Routing};
@@ -112,10 +114,16 @@ struct Site<'a> {
 impl<'a> Site<'a> {
     /// An API server with these objects, and a way to it out of the node's namespace; the agent is not started yet.
     async fn new(api: ApiServer, pair: &'a Pair) -> Result<Self> {
+        Self::with(api, pair, &[]).await
+    }
+
+    /// The same, with more options of the agent.
+    async fn with(api: ApiServer, pair: &'a Pair, more: &[&str]) -> Result<Self> {
         let client = api.client()?;
         let cilium = |kind: &&str| definition("cilium.io", "v2", kind, "Cluster");
         let mut definitions = INSTALLED.iter().map(cilium).collect::<Result<Vec<_>>>()?;
         definitions.push(NodeDatapath::crd());
+        definitions.push(serde_json::from_value(weir_agent::model::policy::definition())?);
         install(&client, &definitions).await?;
         for object in rights()?.into_iter().chain(objects()) {
             apply(&client, &object).await.with_context(|| object.to_string())?;
@@ -124,6 +132,7 @@ impl<'a> Site<'a> {
         relay::outward(&pair.node, address)?;
         let kubeconfig = api.kubeconfig_file(&account())?.display().to_string();
         let options = ["--interface", UPLINK, "--node", NODE, "--kubeconfig", &kubeconfig];
+        let options = [&options, more].concat();
         let agent = Agent::new(&pair.node, &built("weir-agent")?, &options)?;
         let server = traffic::start_server(&pair.node, &[VIP4, VIP6])?;
         Ok(Self { api, client, agent, _server: server })
@@ -289,12 +298,14 @@ async fn the_node_says_whether_it_carries_traffic() -> Result<()> {
     let word = site.until_word("it cannot carry traffic", |word| carries(word) == Carries::No).await?;
     let reason = word.status.as_ref().and_then(|status| status.reasons.first()).context("no reason")?;
     ensure!(reason.code == "UplinksDown" && reason.message.contains(UPLINK), "{reason:?}");
+    until_condition(&site, "False", "UplinksDown").await?;
     pair.node.ip("link set eth0 up")?;
     // What the kernel forgets with the link.
     pair.node.ip_all(
         "-6 addr replace fd00::2/64 dev eth0 nodad\nroute replace default via 10.0.0.1\n-6 route replace default via fd00::1",
     )?;
     site.until_word("it carries again", |word| carries(word) == Carries::Yes).await?;
+    until_condition(&site, "True", "CarriesYes").await?;
     let events: Api<Event> = Api::default_namespaced(site.client.clone());
     let end = tokio::time::Instant::now() + LIMIT;
     loop {
@@ -306,6 +317,72 @@ async fn the_node_says_whether_it_carries_traffic() -> Result<()> {
         ensure!(tokio::time::Instant::now() < end, "{reasons:?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// The condition of the Node.
+async fn until_condition(site: &Site<'_>, status: &str, reason: &str) -> Result<()> {
+    let nodes: Api<Node> = Api::all(site.client.clone());
+    let end = tokio::time::Instant::now() + LIMIT;
+    loop {
+        let conditions =
+            nodes.get(NODE).await?.status.and_then(|status| status.conditions).unwrap_or_default();
+        let ours = conditions.iter().find(|condition| condition.type_ == "WeirDatapathReady");
+        if ours.is_some_and(|ours| ours.status == status && ours.reason.as_deref() == Some(reason)) {
+            return Ok(());
+        }
+        ensure!(tokio::time::Instant::now() < end, "{status} {reason}: {conditions:#?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn policy(port: u16) -> Value {
+    json!({"apiVersion": "weir.dev/v1alpha1", "kind": "DatapathPolicy", "metadata": {"name": "quiet"},
+           "spec": {"rules": [{"name": "port", "action": "Deny", "mode": "Enforce", "match": {"protocol": "TCP", "ports": [port]}}]}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_of_the_cluster_are_enforced_and_outlive_its_api_server() -> Result<()> {
+    let api = api_or_skip!("policies_of_the_cluster_are_enforced_and_outlive_its_api_server");
+    let pair = Pair::new()?;
+    let mut site = Site::with(api, &pair, &["--policy-from-cluster"]).await?;
+    site.agent.start()?;
+    let policies = |site: &Site<'_>| -> Result<Value> {
+        Ok(serde_json::from_str(&site.agent.weirctl(&["policy", "list", "-o", "json"])?)?)
+    };
+    let confirmed = |site: &Site<'_>, rules: usize| -> Result<bool> {
+        let list = policies(site)?;
+        Ok(list["pending"].is_null() && list["rules"].as_array().map_or(0, Vec::len) >= rules)
+    };
+    let answers = || {
+        let server = SocketAddr::new(VIP4.parse()?, traffic::TCP_PORT);
+        pair.peer.run(|| Ok(traffic::request(server, &[100]).is_ok()))
+    };
+    ensure!(answers()?, "nothing is enforced yet");
+    site.apply(&policy(traffic::TCP_PORT)).await?;
+    // The gateway and the API server answer under the rules, and so they are confirmed.
+    site.until("the rule is confirmed", || confirmed(&site, 1))?;
+    ensure!(!answers()?, "{:#}", policies(&site)?);
+
+    // The server goes away, the agent ends, the rules stay in force: of this agent and of the next one.
+    site.api.pause();
+    ensure!(!answers()?);
+    site.agent.process()?.stop()?;
+    ensure!(!answers()?);
+    site.agent.start()?;
+    site.until("the rules are known again", || confirmed(&site, 1))?;
+    ensure!(!answers()?);
+
+    // It changes, and goes.
+    site.api.resume().await?;
+    site.apply(&policy(1)).await?;
+    site.until("the port is open again", answers)?;
+    let gvk = GroupVersionKind::gvk("weir.dev", "v1alpha1", "DatapathPolicy");
+    let kind = ApiResource::from_gvk_with_plural(&gvk, "datapathpolicies");
+    let policies: Api<DynamicObject> = Api::all_with(site.client.clone(), &kind);
+    policies.delete("quiet", &DeleteParams::default()).await?;
+    site.until("there are no rules", || {
+        Ok(site.agent.scrape()?.sum("weir_policy_generation", &[("state", "active")]) == 0.0)
+    })
 }
 
 /// What is said, without what a heartbeat alone renews.

@@ -14,9 +14,10 @@ use weir_repo::{need, objects, root, tool, yaml};
 
 const CHART: &str = "deploy/chart";
 /// The plain files, and the templates that each is made of.
-const PLAIN: [(&str, &str); 5] = [
+const PLAIN: [(&str, &str); 6] = [
     ("10-namespace.yaml", "namespace.yaml"),
     ("20-crds.yaml", "crds.yaml"),
+    ("25-admission.yaml", "admission.yaml"),
     ("30-agent.yaml", "agent/"),
     ("40-vyos-sync.yaml", "vyos-sync/"),
     ("50-monitoring.yaml", "monitoring/"),
@@ -67,13 +68,20 @@ fn copies() {
         );
         holds(&format!("{CHART}/files/dashboards/{name}"), &text);
     }
-    holds(&format!("{CHART}/files/crds.yaml"), &vyos_sync::crd::yaml().expect("definitions"));
+    holds(&format!("{CHART}/files/crds.yaml"), &definitions());
+    holds(&format!("{CHART}/files/admission.yaml"), &vyos_sync::crd::admission("ACCOUNT", "AGENT"));
     // The chart and its programs are one release.
     let chart =
         yaml(&fs::read_to_string(root().join(CHART).join("Chart.yaml")).expect("Chart.yaml")).expect("YAML");
     for version in ["version", "appVersion"] {
         assert_eq!(chart[0][version], env!("CARGO_PKG_VERSION"), "{version}");
     }
+}
+
+/// The kinds of both programs.
+fn definitions() -> String {
+    let policy = serde_saphyr::to_string(&weir_agent::model::policy::definition()).expect("YAML");
+    format!("{}---\n{policy}", vyos_sync::crd::yaml().expect("definitions"))
 }
 
 #[test]

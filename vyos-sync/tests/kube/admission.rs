@@ -1,6 +1,8 @@
 //! Who may write what: the admission policies, run by a real API server.
 
 use http::{HeaderName, HeaderValue};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Config};
 use serde_json::{Value, json};
 use weir_apiserver::{ApiServer, User, apply, install};
@@ -38,6 +40,14 @@ fn raw() -> Value {
 fn word(node: &str) -> Value {
     json!({"apiVersion": "weir.dev/v1alpha1", "kind": "NodeDatapath", "metadata": {"name": node}, "spec": {},
            "status": {"carries": "No"}})
+}
+
+/// As the agent does it.
+async fn set_condition(client: &Client, kind: &str) -> kube::Result<Node> {
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a"},
+                      "status": {"conditions": [{"type": kind, "status": "False", "reason": "ATest", "message": ""}]}});
+    let how = PatchParams::apply("weir-agent").force();
+    Api::<Node>::all(client.clone()).patch_status("node-a", &how, &Patch::Apply(&node)).await
 }
 
 async fn refused(client: &Client, object: &Value, word: &str) {
@@ -92,6 +102,20 @@ async fn who_may_write_what() {
     apply(&here, &word("node-a")).await.unwrap();
     refused(&elsewhere, &word("node-a"), "on that very node").await;
     refused(&person, &word("node-a"), "on that very node").await;
+
+    let nodes = json!([{"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"]}]);
+    for object in role("node-writers", nodes, "weirs") {
+        apply(&admin, &object).await.unwrap();
+    }
+    apply(&admin, &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a"}}))
+        .await
+        .unwrap();
+    set_condition(&here, "WeirDatapathReady").await.unwrap();
+    let error = set_condition(&here, "Ready").await.unwrap_err();
+    assert!(error.to_string().contains("WeirDatapathReady and no other"), "{error}");
+    let error = set_condition(&elsewhere, "WeirDatapathReady").await.unwrap_err();
+    assert!(error.to_string().contains("on that very node"), "{error}");
+
     let mut by_hand = word("node-a");
     by_hand.as_object_mut().unwrap().remove("status");
     by_hand["spec"]["routing"] = json!("Drained");

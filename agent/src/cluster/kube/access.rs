@@ -1,5 +1,7 @@
 //! How the cluster is reached: a client that tells whether the API server answers.
 
+use std::env;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,6 +19,9 @@ use crate::model::cluster::Server;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// The port of a server that names none.
+const HTTPS: u16 = 443;
 
 /// Where a Pod has the token of its account.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -53,8 +58,23 @@ pub enum AccessError {
 impl Access {
     /// The named file, else the account of the Pod that this is; nothing outside a Pod, and in one without a token.
     pub fn find(kubeconfig: Option<PathBuf>) -> Option<Self> {
-        let in_pod = || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && Path::new(TOKEN).is_file();
+        let in_pod = || env::var_os("KUBERNETES_SERVICE_HOST").is_some() && Path::new(TOKEN).is_file();
         kubeconfig.map(Self::File).or_else(|| in_pod().then_some(Self::Pod))
+    }
+
+    /// The addresses of the API server, as far as they can be told without asking it.
+    pub fn servers(&self) -> Vec<SocketAddr> {
+        let found = match self {
+            Self::Pod => env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|host| {
+                let port = env::var("KUBERNETES_SERVICE_PORT").ok().and_then(|port| port.parse().ok());
+                (host.as_str(), port.unwrap_or(HTTPS)).to_socket_addrs().ok()
+            }),
+            Self::File(path) => server_of(path).and_then(|server| {
+                let host = server.host()?.trim_matches(['[', ']']);
+                (host, server.port_u16().unwrap_or(HTTPS)).to_socket_addrs().ok()
+            }),
+        };
+        found.map(Iterator::collect).unwrap_or_default()
     }
 
     /// A client that tells of each answer, and of each failure to get one.
@@ -72,6 +92,15 @@ impl Access {
         let builder = ClientBuilder::try_from(config).map_err(AccessError::Client)?;
         Ok(builder.with_layer(&answers).build())
     }
+}
+
+/// The URL of the cluster that a kubeconfig means.
+fn server_of(kubeconfig: &Path) -> Option<http::Uri> {
+    let config = Kubeconfig::read_from(kubeconfig).ok()?;
+    let current = config.current_context?;
+    let context = config.contexts.into_iter().find(|context| context.name == current)?.context?;
+    let cluster = config.clusters.into_iter().find(|cluster| cluster.name == context.cluster)?.cluster?;
+    cluster.server?.parse().ok()
 }
 
 /// Tells whether the API server answers.

@@ -1,6 +1,7 @@
 //! Which kinds are read, and what of each.
 
-use super::Objects;
+use super::{Objects, Wanted};
+use crate::model::policy::kind::KIND;
 
 /// A kind that is read.
 #[derive(Clone, Copy, Debug)]
@@ -58,10 +59,20 @@ const OBJECTS: [Kind; 8] = [
     cilium("CiliumL2AnnouncementPolicy", "ciliuml2announcementpolicies", Which::All),
 ];
 
+/// What is enforced.
+pub(super) const POLICY: Kind = Kind {
+    name: KIND,
+    group: "weir.dev",
+    versions: &["v1alpha1"],
+    plural: "datapathpolicies",
+    which: Which::All,
+};
+
 /// The kinds that are read.
-pub(super) fn read(objects: Objects) -> Vec<Kind> {
-    let objects = (objects == Objects::Api).then_some(OBJECTS);
-    [NODE, POD].into_iter().chain(objects.into_iter().flatten()).collect()
+pub(super) fn read(wanted: &Wanted) -> Vec<Kind> {
+    let objects = (wanted.objects == Objects::Api).then_some(OBJECTS);
+    let policies = wanted.policies.as_ref().map(|_| POLICY);
+    [NODE, POD].into_iter().chain(objects.into_iter().flatten()).chain(policies).collect()
 }
 
 impl Which {

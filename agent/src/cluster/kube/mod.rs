@@ -5,12 +5,14 @@
 //! counts on. A kind that the cluster has not is off until it appears.
 
 mod access;
+mod copy;
 mod kinds;
 mod pods;
 mod shelf;
 mod watch;
 mod write;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +47,15 @@ pub enum Objects {
     Folder,
 }
 
+/// What is wanted of the cluster, besides this node and its Pods.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The objects of virtual addresses.
+    pub objects: Objects,
+    /// The file to which policies are copied, where they are enforced.
+    pub policies: Option<PathBuf>,
+}
+
 /// A cluster that can be asked.
 #[derive(Clone)]
 pub struct Cluster {
@@ -77,14 +88,14 @@ impl Cluster {
 /// of this node, and how the source does.
 pub async fn follow(
     cluster: Cluster,
-    objects: Objects,
+    wanted: Wanted,
     news: mpsc::Sender<News>,
     events: mpsc::Sender<Vec<Event>>,
     stop: CancellationToken,
 ) {
     let (changes, mut inbox) = mpsc::channel(PENDING);
     let mut tasks = JoinSet::new();
-    let kinds = kinds::read(objects);
+    let kinds = kinds::read(&wanted);
     let mut shelf = Shelf::new(&cluster.node, kinds.iter().map(|kind| kind.name));
     for kind in kinds {
         tasks.spawn(watch::follow(kind, cluster.node.clone(), cluster.client.clone(), changes.clone()));
@@ -118,12 +129,26 @@ pub async fn follow(
                     }
                     news
                 });
-                if publish(&mut shelf, objects, &news, &events).await.is_none() {
+                if let Some(file) = &wanted.policies && copy_policies(&mut shelf, file).await.is_err() {
+                    pending = Some(Pending::after(None, Instant::now()));
+                }
+                if publish(&mut shelf, wanted.objects, &news, &events).await.is_none() {
                     return;
                 }
             }
         }
     }
+}
+
+/// Copies the policies where they are news.
+async fn copy_policies(shelf: &mut Shelf, file: &Path) -> Result<(), ()> {
+    let Some(policies) = shelf.policies() else { return Ok(()) };
+    let path = file.to_owned();
+    let written = tokio::task::spawn_blocking(move || copy::write(&path, &policies)).await;
+    written.map_err(std::io::Error::other).flatten().map_err(|error| {
+        tracing::error!(%error, file = %file.display(), "the cluster's policies cannot be kept; those in force stay");
+        shelf.tell_policies_again();
+    })
 }
 
 /// Sends what has changed; nothing when nobody listens any more.

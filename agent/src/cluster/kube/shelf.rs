@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Identity;
+use super::kinds::POLICY;
 use crate::cluster::parts::{Assembly, Part};
 use crate::model::cluster::{Cluster, NodesKnown, ObjectName, Server, SourceState, Sources};
 use crate::model::workload::{Workload, Workloads};
@@ -32,6 +33,8 @@ pub(super) enum Item {
     Part(Box<Part>, Option<Identity>),
     /// A Pod.
     Pod(Vec<IpAddr>, Arc<Workload>),
+    /// A policy, as text.
+    Policy(String),
     /// It cannot be understood.
     Bad(String),
 }
@@ -45,6 +48,7 @@ pub(super) struct Shelf {
     told_sources: Option<Sources>,
     told_cluster: Option<Cluster>,
     told_workloads: Option<Workloads>,
+    told_policies: Option<String>,
 }
 
 impl Shelf {
@@ -58,6 +62,7 @@ impl Shelf {
             told_sources: None,
             told_cluster: None,
             told_workloads: None,
+            told_policies: None,
         }
     }
 
@@ -120,6 +125,24 @@ impl Shelf {
         news(&mut self.told_cluster, now)
     }
 
+    /// All policies as one text of documents, if they are news; never while not all of them are known, or the kind is not there.
+    pub(super) fn policies(&mut self) -> Option<String> {
+        if self.sources.kinds.get(POLICY.name) != Some(&SourceState::Following) {
+            return None;
+        }
+        let texts = self.items.values().filter_map(|item| match item {
+            Item::Policy(text) => Some(text.as_str()),
+            _ => None,
+        });
+        let now = texts.collect::<Vec<_>>().join("\n---\n");
+        news(&mut self.told_policies, now)
+    }
+
+    /// The policies are news again: nobody could take them.
+    pub(super) fn tell_policies_again(&mut self) {
+        self.told_policies = None;
+    }
+
     fn assemble(&self) -> Cluster {
         let services: BTreeSet<&ObjectName> = self
             .items
@@ -141,7 +164,7 @@ impl Shelf {
                     assembly
                         .fault(PLACE, format!("{kind} {name}: {what}; it is left out until it is mended"));
                 }
-                Item::Pod(..) => {}
+                Item::Pod(..) | Item::Policy(_) => {}
             }
         }
         for (kind, state) in &self.sources.kinds {
@@ -214,6 +237,24 @@ mod tests {
         assert_eq!((cluster.services.len(), cluster.faults.len()), (1, 1), "what was known counts on");
         shelf.take(listed("Service", &[]));
         assert_eq!(shelf.cluster().unwrap().services.len(), 0);
+    }
+
+    #[test]
+    fn policies_are_told_once_all_are_known() {
+        let name = |name: &str| ObjectName { namespace: None, name: name.into() };
+        let put =
+            |of: &str| Change::Put(POLICY.name, name(of), Item::Policy(format!("{{\"name\":\"{of}\"}}")));
+        let mut shelf = Shelf::new("n", [POLICY.name].into_iter());
+        shelf.take(put("b"));
+        assert_eq!(shelf.policies(), None);
+        shelf.take(put("a"));
+        shelf.take(Change::Listed(POLICY.name, [name("a"), name("b")].into()));
+        assert_eq!(shelf.policies().unwrap(), "{\"name\":\"a\"}\n---\n{\"name\":\"b\"}");
+        assert_eq!(shelf.policies(), None);
+        shelf.take(Change::State(POLICY.name, SourceState::Missing));
+        assert_eq!(shelf.policies(), None, "a kind that is gone takes no policy out of force");
+        shelf.take(Change::Listed(POLICY.name, BTreeSet::new()));
+        assert_eq!(shelf.policies().unwrap(), "");
     }
 
     #[test]

@@ -9,10 +9,10 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::watcher::{self as watching, Event};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Error, ResourceExt as _};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::kinds::Kind;
+use super::kinds::{Kind, POLICY};
 use super::pods::pod;
 use super::shelf::{Change, Item};
 use super::{Identity, chain, chance};
@@ -143,11 +143,23 @@ impl Watch {
             let (addresses, workload) = pod(document, &self.node)?;
             return Ok(Item::Pod(addresses, workload.into()));
         }
+        if self.kind.name == POLICY.name {
+            return Ok(Item::Policy(policy(&name, document)));
+        }
         let read: Reader = reader(self.kind.group, self.kind.name).ok_or("the kind is not read")?;
         let part: Part = read(name, document)?;
         let identity = uid.filter(|_| self.kind.name == "Node").map(|uid| Identity { uid });
         Ok(Item::Part(Box::new(part), identity))
     }
+}
+
+/// A policy as a file would have it: what the server adds is left out.
+fn policy(name: &ObjectName, document: &Value) -> String {
+    json!({
+        "apiVersion": format!("{}/{}", POLICY.group, POLICY.versions[0]), "kind": POLICY.name,
+        "metadata": {"name": name.name}, "spec": document.get("spec"),
+    })
+    .to_string()
 }
 
 fn name(object: &DynamicObject) -> ObjectName {

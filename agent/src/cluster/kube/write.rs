@@ -1,10 +1,11 @@
-//! Writes the node's word: one `NodeDatapath`, its status by server-side apply, when it has changed and now and then.
+//! Writes the node's word: one `NodeDatapath`, its status by server-side apply, when it has changed and now and then; and its
+//! verdict as a condition of the Node.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Error, Resource as _};
@@ -22,6 +23,8 @@ use crate::state::Snapshot;
 
 /// Whom the fields belong to.
 const MANAGER: &str = "weir-agent";
+/// The condition of the Node: whether it carries traffic.
+const CONDITION: &str = "WeirDatapathReady";
 /// How often the word is made: what lasts is told from what does not by that.
 const LOOK: Duration = Duration::from_secs(2);
 /// How long a write may take.
@@ -72,15 +75,21 @@ fn since_boot() -> Option<Duration> {
 struct Writer {
     node: String,
     api: Api<NodeDatapath>,
+    nodes: Api<Node>,
     events: Recorder,
     speaker: Speaker,
     pace: Pace,
     generation: Option<i64>,
-    /// The verdict that was written last, and the code of its reason.
-    verdict: Option<(Carries, Option<String>)>,
+    /// The verdict that was written last.
+    verdict: Option<Verdict>,
+    /// The verdict that the Node has.
+    on_node: Option<Verdict>,
     /// Whether the last write failed, so that failing is told once.
     failing: bool,
 }
+
+/// A verdict, and the code of its reason.
+type Verdict = (Carries, Option<String>);
 
 impl Writer {
     fn new(cluster: &Cluster) -> Self {
@@ -90,11 +99,13 @@ impl Writer {
         Self {
             node: cluster.node.clone(),
             api: Api::all(client.clone()),
+            nodes: Api::all(client.clone()),
             events: Recorder::new(client, reporter),
             speaker: Speaker::default(),
             pace: Pace::default(),
             generation: None,
             verdict: None,
+            on_node: None,
             failing: false,
         }
     }
@@ -131,6 +142,9 @@ impl Writer {
                 if before.is_some_and(|before| before != verdict) {
                     self.tell(word.carries, word.reasons.first(), &object).await;
                 }
+                if self.on_node.as_ref() != Some(&verdict) {
+                    self.set_condition(word.carries, word.reasons.first(), verdict).await;
+                }
             }
             Err(why) => {
                 if !std::mem::replace(&mut self.failing, true) {
@@ -162,6 +176,24 @@ impl Writer {
         self.api.patch_status(&self.node, &how, &Patch::Apply(&status)).await.map_err(|error| chain(&error))
     }
 
+    /// Sets the condition of the Node, which stays as it is while its verdict does.
+    async fn set_condition(&mut self, carries: Carries, reason: Option<&Reason>, verdict: Verdict) {
+        let now = seconds(Timestamp::now());
+        let node = json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": self.node},
+            "status": {"conditions": [{
+                "type": CONDITION, "status": condition(carries), "lastHeartbeatTime": now, "lastTransitionTime": now,
+                "reason": reason.map_or_else(|| format!("Carries{carries:?}"), |reason| reason.code.clone()),
+                "message": reason.map_or("", |reason| reason.message.as_str()),
+            }]},
+        });
+        let how = PatchParams::apply(MANAGER).force();
+        match self.nodes.patch_status(&self.node, &how, &Patch::Apply(&node)).await {
+            Ok(_) => self.on_node = Some(verdict),
+            Err(error) => tracing::debug!(error = chain(&error), "the condition of the Node is not written"),
+        }
+    }
+
     /// Tells people that the verdict has turned, as an Event of the object.
     async fn tell(&self, carries: Carries, reason: Option<&Reason>, object: &NodeDatapath) {
         let bad = matches!(carries, Carries::No | Carries::Degraded);
@@ -179,6 +211,15 @@ impl Writer {
         if let Err(error) = self.events.publish(&event, &object.object_ref(&())).await {
             tracing::debug!(%error, "an event is not written");
         }
+    }
+}
+
+/// A node that is degraded carries traffic.
+fn condition(carries: Carries) -> &'static str {
+    match carries {
+        Carries::Yes | Carries::Degraded => "True",
+        Carries::No => "False",
+        Carries::Unknown => "Unknown",
     }
 }
 

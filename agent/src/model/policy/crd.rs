@@ -54,6 +54,10 @@ fn straighten(schema: &mut Value) {
         return;
     };
     object.remove("title");
+    // Unknown fields: API servers refuse this beside properties, and prune or refuse them on their own.
+    if object.get("additionalProperties") == Some(&Value::Bool(false)) {
+        object.remove("additionalProperties");
+    }
     // A field that deserves a default gets it from the agent; a formatted integer has its bounds.
     object.remove("default");
     object.remove("format");
@@ -105,6 +109,9 @@ mod tests {
             if object.contains_key(word) {
                 found.push(format!("{path}: {word}"));
             }
+        }
+        if object.get("additionalProperties").is_some_and(Value::is_boolean) {
+            found.push(format!("{path}: additionalProperties"));
         }
         let typed = object.contains_key("type") || object.contains_key("x-kubernetes-int-or-string");
         if !typed {

@@ -55,6 +55,7 @@ pub struct PolicySpec {
     pub sets: Vec<SetSpec>,
     /// Rules, asked in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
     pub rules: Vec<RuleSpec>,
     /// Guards virtual addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -209,7 +210,7 @@ pub enum ActionKind {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.packets), has(self.bytes), has(self.connections)].filter(x, x).size() == 1",
+    {"rule": "(has(self.packets) ? 1 : 0) + (has(self.bytes) ? 1 : 0) + (has(self.connections) ? 1 : 0) == 1",
      "message": "give exactly one of packets, bytes and connections"},
 ]))]
 pub struct RateSpec {
