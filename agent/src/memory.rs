@@ -16,67 +16,94 @@ pub fn give_back_heap() {
     };
 }
 
-/// Most of the program's code runs once, at the start. Its pages are the file's own: those that are needed again come back from
-/// the page cache, and the others no longer count as this process's memory.
-pub fn give_back_code() {
-    let (Ok(maps), Ok(program)) = (fs::read_to_string("/proc/self/maps"), std::env::current_exe()) else {
-        return;
-    };
-    let program = program.to_string_lossy();
-    for (start, length) in maps.lines().filter_map(|line| code(line, &program)) {
-        // SAFETY: a mapping of a file that is never written to: whoever runs or reads it finds the same octets again.
+/// Most of the program's code and constants are for its start. Their pages are the files' own: those that are needed again come
+/// back from the page cache, and the others no longer count as this process's memory.
+pub fn give_back_files() {
+    let Ok(maps) = fs::read_to_string("/proc/self/smaps") else { return };
+    for (start, length) in untouched(&maps) {
+        // SAFETY: a mapping of a file that may not be written to and has no page of its own: whoever runs or reads it finds the
+        // same octets again.
         if let Err(error) = unsafe { madvise(start, length.get(), MmapAdvise::MADV_DONTNEED) } {
             tracing::debug!(%error, "the code of the start stays in memory");
         }
     }
 }
 
-/// A line of `/proc/PID/maps` (proc_pid_maps(5)) that maps code of this program.
-fn code(line: &str, program: &str) -> Option<(NonNull<c_void>, NonZeroUsize)> {
-    let mut fields = line.split_ascii_whitespace();
-    let (range, rights) = (fields.next()?, fields.next()?);
-    if rights != "r-xp" || !line.ends_with(program) {
-        return None;
+/// The mappings of `/proc/PID/smaps` (proc_pid_smaps(5)) that are private, of a file, not writable, and not changed: what the
+/// dynamic linker has relocated is anonymous memory since.
+fn untouched(smaps: &str) -> Vec<(NonNull<c_void>, NonZeroUsize)> {
+    let mut found = Vec::new();
+    let mut head = None;
+    for line in smaps.lines() {
+        if let Some(range) = mapping(line) {
+            head = range;
+        } else if line.strip_prefix("Anonymous:").is_some_and(|rest| rest.trim() == "0 kB") {
+            found.extend(head.take());
+        }
     }
-    let (start, end) = range.split_once('-')?;
+    found
+}
+
+/// `None` for a line that begins no mapping; within, the range of one that may be given back.
+fn mapping(line: &str) -> Option<Option<(NonNull<c_void>, NonZeroUsize)>> {
+    let mut fields = line.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
     let [start, end] = [start, end].map(|text| usize::from_str_radix(text, 16).ok());
-    let (start, end) = (NonZeroUsize::new(start?)?, end?);
-    Some((NonNull::<c_void>::without_provenance(start), NonZeroUsize::new(end.checked_sub(start.get())?)?))
+    let (start, end) = (start?, end?);
+    let is_file =
+        matches!(fields.next()?, "r-xp" | "r--p") && fields.nth(3).is_some_and(|path| path.starts_with('/'));
+    let range = || Some((NonZeroUsize::new(start)?, NonZeroUsize::new(end.checked_sub(start)?)?));
+    let range = is_file.then(range).flatten();
+    Some(range.map(|(start, length)| (NonNull::without_provenance(start), length)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SMAPS: &str = "\
+555c0266b000-555c03242000 r-xp 000cd000 fe:00 1234    /usr/bin/weir-agent
+Rss:                 512 kB
+Anonymous:             0 kB
+VmFlags: rd ex mr mw me
+555c03242000-555c03250000 r--p 00ca4000 fe:00 1234    /usr/bin/weir-agent
+Anonymous:            48 kB
+555c03250000-555c03251000 rw-p 00cb2000 fe:00 1234    /usr/bin/weir-agent
+Anonymous:             0 kB
+555c03252000-555c03253000 r--p 00000000 00:00 0
+Anonymous:             0 kB
+7f00c03253000-7f00c03255000 r--s 00000000 00:0d 1     anon_inode:bpf-map
+Anonymous:             0 kB
+7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0       [vdso]
+Anonymous:             0 kB
+";
+
     #[test]
-    fn only_code_of_the_program_is_given_back() {
-        let line = "555c0266b000-555c03242000 r-xp 000cd000 fe:00 1234    /usr/bin/weir-agent";
-        let (start, length) = code(line, "/usr/bin/weir-agent").unwrap();
-        assert_eq!((start.as_ptr() as usize, length.get()), (0x555c_0266_b000, 0xbd_7000));
-        for other in ["rw-p", "r--p", "rwxp"] {
-            assert_eq!(code(&line.replace("r-xp", other), "/usr/bin/weir-agent"), None);
-        }
-        assert_eq!(code(line, "/usr/lib/libc.so.6"), None);
-        assert_eq!(code("", ""), None);
+    fn only_unchanged_parts_of_files_are_given_back() {
+        let found: Vec<_> = untouched(SMAPS)
+            .into_iter()
+            .map(|(start, length)| (start.as_ptr() as usize, length.get()))
+            .collect();
+        assert_eq!(found, [(0x555c_0266_b000, 0xbd_7000)]);
+        assert_eq!(untouched(""), []);
     }
 
     #[test]
     fn the_program_goes_on_without_its_code() {
-        let maps = fs::read_to_string("/proc/self/maps").unwrap();
-        let program = std::env::current_exe().unwrap();
-        let (start, length) = maps.lines().find_map(|line| code(line, &program.to_string_lossy())).unwrap();
+        let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let (start, length) = untouched(&maps).into_iter().max_by_key(|(_, length)| *length).unwrap();
         // SAFETY: it only brings pages in.
         let brought = unsafe { libc::madvise(start.as_ptr(), length.get(), libc::MADV_POPULATE_READ) };
         assert_eq!(brought, 0, "MADV_POPULATE_READ is of Linux 5.14");
         give_back_heap();
-        give_back_code();
+        give_back_files();
         assert!(resident(start) < length.get() / 2, "{} of {length} octets", resident(start));
     }
 
     /// Octets of a mapping that are in memory, of `/proc/self/smaps`.
     fn resident(start: NonNull<c_void>) -> usize {
         let maps = fs::read_to_string("/proc/self/smaps").unwrap();
-        let mapping = maps.split_once(&format!("\n{:x}-", start.as_ptr() as usize)).unwrap().1;
+        let mapping = maps.split_once(&format!("{:x}-", start.as_ptr() as usize)).unwrap().1;
         let line = mapping.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
         line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
     }

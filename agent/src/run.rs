@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
@@ -12,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use weir_agent::args::{Config, RunArgs};
 use weir_agent::capability;
 use weir_agent::cluster::News;
-use weir_agent::cluster::kube::Objects;
+use weir_agent::cluster::kube::{Access, Objects, Wanted};
 use weir_agent::datapath::{
     self, Datapath, DropTypes, Hooks, Keeper, Memory, Options, Pins, Reader, Tap, Targets, Watcher,
 };
@@ -42,6 +44,8 @@ use crate::vips;
 
 /// Events that may wait for the owner of the state; an edge that is faster waits.
 const PENDING: usize = 64;
+/// After so long a start is over: lists have come, and every probe has run.
+const SETTLED: Duration = Duration::from_secs(30);
 
 /// Runs until a signal or a fault.
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
@@ -93,6 +97,19 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
         identity,
     };
     runtime.block_on(serve(parts, report))
+}
+
+/// Gives back, once, what only the start needed: its code, and the memory of first lists and looks.
+async fn give_back_start(stop: CancellationToken) -> anyhow::Result<()> {
+    let settled = tokio::time::sleep(SETTLED);
+    if stop.run_until_cancelled(settled).await.is_some() {
+        let give_back = || {
+            memory::give_back_heap();
+            memory::give_back_files();
+        };
+        tokio::task::spawn_blocking(give_back).await?;
+    }
+    Ok(())
 }
 
 /// All that was opened while there were rights for it.
@@ -197,7 +214,8 @@ async fn serve(parts: Parts, report: weir_agent::model::capability::Report) -> a
     follow_vips(&mut tasks, &config, parts, askers, incoming, snapshots.clone(), events.clone());
     if let Some(access) = &config.cluster {
         let objects = if awaits_cluster(&config) { Objects::Api } else { Objects::Folder };
-        let joining = Joining { access, node: &config.node, objects, uplinks: chosen(&config.interfaces) };
+        let wanted = Wanted { objects, policies: copied_policies(&config) };
+        let joining = Joining { access, node: &config.node, wanted, uplinks: chosen(&config.interfaces) };
         membership::join(&mut tasks, joining, told, &readiness, snapshots.clone(), events.clone()).await?;
     }
     let gate = config.oidc.clone().map(|settings| Gate::new(settings, Pace::default()));
@@ -206,11 +224,8 @@ async fn serve(parts: Parts, report: weir_agent::model::capability::Report) -> a
         .with_gate(gate.clone());
     // The loss ledger counts from a first reading: this one, not the first scrape.
     let first = exposition.clone();
-    tokio::task::spawn_blocking(move || {
-        first.begin();
-        // All that a start needs has run.
-        memory::give_back_code();
-    });
+    tokio::task::spawn_blocking(move || first.begin());
+    tasks.spawn("memory", give_back_start(stop.clone()));
     let listener = Listener::new(listener, identity.clone(), Protocol::Pages);
     let end = stop.clone().cancelled_owned();
     let ready = readiness.clone();
@@ -452,6 +467,11 @@ fn awaits_cluster(config: &Config) -> bool {
     config.cluster.is_some() && config.manifests.is_none()
 }
 
+/// The copy of the cluster's policies, where they are enforced.
+fn copied_policies(config: &Config) -> Option<PathBuf> {
+    config.policy_from_cluster.then(|| config.state_dir.join("policy/cluster.yaml"))
+}
+
 /// Enforcement, and the numbers of the traffic classes that policies name.
 type Enforcing = (Arc<Enforcer>, BTreeMap<String, u8>);
 
@@ -462,13 +482,17 @@ fn enforcer(
     targets: &Targets,
     now: &Snapshot,
 ) -> anyhow::Result<Option<Enforcing>> {
-    let Some(path) = config.policy.clone() else { return Ok(None) };
+    let places = enforce::Places { local: config.policy.clone(), cluster: copied_policies(config) };
+    if places == enforce::Places::default() {
+        return Ok(None);
+    }
+    let servers = config.cluster.as_ref().map(Access::servers).unwrap_or_default();
     let classes = targets.class_numbers()?;
     let settings = enforce::Settings {
-        path,
+        places,
         deadline: std::time::Duration::from_secs(config.policy_deadline),
         state_dir: config.state_dir.clone(),
-        checks: config.policy_checks.clone(),
+        checks: config.policy_checks.iter().copied().chain(servers).collect(),
         classes: config.classes.clone(),
         resolvers: enforce::resolvers(std::path::Path::new("/etc/resolv.conf")),
     };
@@ -478,7 +502,18 @@ fn enforcer(
     let cluster = cluster.filter(|cluster| cluster.is_read());
     let world =
         enforce::world(&Snapshot { vips, node: config.node.clone(), cluster, ..now.clone() }, &classes);
-    let guard = datapath::Guard::open(datapath).context("--policy cannot be followed on this node")?;
+    let guard = match datapath::Guard::open(datapath) {
+        Ok(guard) => guard,
+        // Whoever installs a chart on many nodes has not asked for this one.
+        Err(error) if config.policy.is_none() => {
+            tracing::error!(
+                "the cluster's policies cannot be enforced on this node: {:#}",
+                anyhow::Error::from(error)
+            );
+            return Ok(None);
+        }
+        Err(error) => return Err(error).context("--policy cannot be followed on this node"),
+    };
     let enforcer =
         Enforcer::start(guard, settings, world).context("cannot put the confirmed policies into force")?;
     Ok(Some((Arc::new(enforcer), classes)))
