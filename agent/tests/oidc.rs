@@ -295,7 +295,7 @@ async fn weirctl_shows_its_token_over_tls_alone() {
         it.arg("--token-file").arg(Path::new("/nonexistent"));
     })
     .await;
-    assert!(code == 3 && said.contains("cannot read /nonexistent"), "{said}");
+    assert!(code == 3 && said.contains("--token-file: cannot read /nonexistent"), "{said}");
     let (code, said) = run(&|it| {
         it.env("WEIR_TOKEN", " ");
     })

@@ -88,8 +88,9 @@ pub(super) enum ConnectError {
         #[source]
         source: tonic::transport::Error,
     },
-    #[error("cannot read {path}")]
+    #[error("{option}: cannot read {path}")]
     File {
+        option: &'static str,
         path: PathBuf,
         #[source]
         source: io::Error,
@@ -140,12 +141,13 @@ impl Way {
             return if half { Err(ConnectError::HalfAPair) } else { Ok(None) };
         };
         let name = self.server_name.as_deref().unwrap_or(host.trim_matches(['[', ']']));
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?)).domain_name(name);
+        let tls =
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("--ca", ca)?)).domain_name(name);
         match (&self.certificate, &self.key) {
             (None, None) => Ok(Some(tls)),
-            (Some(certificate), Some(key)) => {
-                Ok(Some(tls.identity(Identity::from_pem(read(certificate)?, read(key)?))))
-            }
+            (Some(certificate), Some(key)) => Ok(Some(
+                tls.identity(Identity::from_pem(read("--certificate", certificate)?, read("--key", key)?)),
+            )),
             _ => Err(ConnectError::HalfAPair),
         }
     }
@@ -154,7 +156,10 @@ impl Way {
 impl Way {
     fn token(&self) -> Result<Bearer, ConnectError> {
         let (place, text) = match &self.token_file {
-            Some(path) => (path.display().to_string(), String::from_utf8(read(path)?).unwrap_or_default()),
+            Some(path) => (
+                path.display().to_string(),
+                String::from_utf8(read("--token-file", path)?).unwrap_or_default(),
+            ),
             None => match std::env::var("WEIR_TOKEN") {
                 Ok(text) => ("WEIR_TOKEN".to_owned(), text),
                 Err(_) => return Ok(Bearer(None)),
@@ -167,8 +172,8 @@ impl Way {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ConnectError> {
-    std::fs::read(path).map_err(|source| ConnectError::File { path: path.to_owned(), source })
+fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
+    std::fs::read(path).map_err(|source| ConnectError::File { option, path: path.to_owned(), source })
 }
 
 fn failed(address: &str, source: tonic::transport::Error) -> ConnectError {
