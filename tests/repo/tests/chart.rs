@@ -161,7 +161,7 @@ fn parts_can_be_left_out() {
     let all = kinds(&[]);
     assert!(all.contains(&"DaemonSet".into()) && !all.contains(&"Deployment".into()), "{all:?}");
     assert!(!all.iter().any(|kind| kind == "PodMonitor" || kind == "Namespace"), "{all:?}");
-    assert!(kinds(&["--set", "agent.enabled=false,crds.install=false"]).is_empty());
+    assert!(kinds(&["--set", "agent.enabled=false,crds.install=false,admission.install=false"]).is_empty());
 }
 
 /// The containers of the chart's pods, with the pod's specification.

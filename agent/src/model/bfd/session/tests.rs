@@ -199,7 +199,7 @@ fn silence_for_the_detection_time_takes_it_down() {
 fn a_passive_session_tells_its_end_once_and_is_quiet() {
     let (mut session, _) = begun(Role::Passive, timing(100, 100, 3));
     for state in [State::Down, State::Init] {
-        does(&mut session, Input::Packet(&said(state, 7)), 0 * MS);
+        does(&mut session, Input::Packet(&said(state, 7)), Duration::ZERO);
     }
     let did = does(&mut session, Input::Timer(Timer::Detect), 300 * MS);
     assert_eq!(did.sent.iter().map(|packet| packet.state).collect::<Vec<_>>(), [State::Down]);
