@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -485,6 +485,10 @@ fn enforcer(
     let places = enforce::Places { local: config.policy.clone(), cluster: copied_policies(config) };
     if places == enforce::Places::default() {
         return Ok(None);
+    }
+    if let Some(folder) = places.cluster.as_deref().and_then(Path::parent) {
+        // It is watched; whoever copies into it tells when that does not work.
+        let _ = std::fs::create_dir_all(folder);
     }
     let servers = config.cluster.as_ref().map(Access::servers).unwrap_or_default();
     let classes = targets.class_numbers()?;

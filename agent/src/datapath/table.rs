@@ -18,6 +18,7 @@ const BATCH: usize = 1024;
 pub struct Table<K, V> {
     name: String,
     map: MapData,
+    capacity: u32,
     cpus: usize,
     types: PhantomData<fn() -> (K, V)>,
 }
@@ -61,12 +62,12 @@ impl<K: Pod, V: Pod> Table<K, V> {
                 format!("it has keys of {} and values of {} octets", info.key_size(), info.value_size());
             return Err(failed("use", &name)(io::Error::other(sizes)));
         }
-        Ok(Self { name, map, cpus, types: PhantomData })
+        Ok(Self { name, capacity: info.max_entries(), map, cpus, types: PhantomData })
     }
 
     /// How many entries the map can hold.
     pub fn capacity(&self) -> u32 {
-        self.map.info().map_or(0, |info| info.max_entries())
+        self.capacity
     }
 
     /// The map's descriptor.

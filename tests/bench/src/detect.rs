@@ -79,7 +79,7 @@ pub(crate) fn measure(effort: Effort) -> Result<()> {
         anyhow::bail!("{reason}");
     }
     let quick = effort.idle < 10;
-    let (rounds, watch) = if quick { (1, 5) } else { (10, 60) };
+    let (rounds, watch) = if quick { (1, 5) } else { (5, 60) };
     priorities(if quick { 5 } else { 30 })?;
     let lab = Lab::without_vip_routes()?;
     let mut bed = Bed::new(&lab, 100)?;

@@ -58,26 +58,34 @@ fn severity(effect: Effect) -> &'static str {
 
 /// A plan against a file.
 pub(super) fn plan(args: &PlanArgs, file: &Path) -> Result<ExitCode> {
-    let chosen = Chosen::read(&args.source)?;
-    let dialect = offline_dialect(&args.dialect, &chosen.router.spec);
+    let Chosen { inputs, router } = Chosen::read(&args.source)?;
+    let dialect = offline_dialect(&args.dialect, &router.spec);
     let running = configuration(file)?;
-    let (ledger, seal) = stored_ledger(args.state_dir.as_deref(), &chosen.router.id.name, &running)?;
+    let (ledger, seal) = stored_ledger(args.state_dir.as_deref(), &router.id.name, &running)?;
     let schema = full_schema(&args.dialect)?.unwrap_or_else(|| Schema::built_in(dialect).clone());
-    let compiled = compile::compile(&chosen.inputs, &chosen.router, dialect, &running, &ledger);
+    let compiled = compile::compile(&inputs, &router, dialect, &running, &ledger);
+    // Each stage of a large plan is as large as the one before, which nobody needs any more.
+    drop(inputs);
     let ledger = match seal {
         Some(seal) => ledger.opened(&seal, &[&running, compiled.rendered.desired.tree()]),
         None => ledger,
     };
     let known =
         Known { running: &running, ledger: &ledger, dialect, schema: &schema, limits: Limits::default() };
-    let plan = compile::plan(&compiled, &chosen.router.spec, known);
-    print_plan(&compiled, &plan, args.output)
+    let plan = compile::plan(&compiled, &router.spec, known);
+    let problems = texts(&compiled);
+    drop((compiled, running, ledger));
+    print_plan(&problems, plan, args.output)
+}
+
+/// All that is wrong.
+pub(super) fn texts(compiled: &Compiled) -> Vec<String> {
+    compiled.problems().map(ToString::to_string).collect()
 }
 
 /// Prints a plan without its secrets, and gives `plan`'s exit code.
-pub(super) fn print_plan(compiled: &Compiled, plan: &Plan, output: Output) -> Result<ExitCode> {
+pub(super) fn print_plan(problems: &[String], plan: Plan, output: Output) -> Result<ExitCode> {
     let shown = plan.shown();
-    let problems: Vec<String> = compiled.problems().map(ToString::to_string).collect();
     match output {
         Output::Text => {
             problems.iter().try_for_each(|p| print(&format!("! {p}")))?;
@@ -85,7 +93,7 @@ pub(super) fn print_plan(compiled: &Compiled, plan: &Plan, output: Output) -> Re
         }
         Output::Json => print_json(&json!({"plan": shown, "problems": problems}))?,
     }
-    Ok(if plan.commands.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
+    Ok(if shown.commands.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
 }
 
 /// Our part of the configuration, for a template of somebody's own.
@@ -117,8 +125,8 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<ExitCode> {
     let (running, ledger) = (&state.running, &state.ledger);
     let known = Known { running, ledger, dialect: state.dialect, schema, limits: Limits::default() };
     let plan = compile::plan(&compiled, &router.spec, known);
-    print_plan(&compiled, &plan, args.output)?;
     let now: Vec<String> = plan.commands.iter().map(|c| secret::redacted(c).to_string()).collect();
+    print_plan(&texts(&compiled), plan, args.output)?;
     let same = now == state.commands;
     tracing::info!(same, "compared with the recorded plan");
     Ok(if same { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Chosen, bao, full_schema, offline::print_plan, print, print_json};
+use super::{Chosen, bao, full_schema, offline::print_plan, offline::texts, print, print_json};
 use crate::{
     args::{LiveArgs, Output, PlanArgs},
     bao::Pace,
@@ -32,7 +32,7 @@ pub(super) async fn plan(args: &PlanArgs) -> Result<ExitCode> {
         std::fs::remove_dir_all(&temporary)?;
     }
     let seen = seen?;
-    print_plan(&seen.compiled, &seen.plan, args.output)
+    print_plan(&texts(&seen.compiled), seen.plan, args.output)
 }
 
 /// One pass, because a person asks: what failed before is tried again.
@@ -70,7 +70,7 @@ fn print_report(report: &Report, sent: (u64, u64), output: Output) -> Result<()>
     match output {
         Output::Text => {
             report.compiled.problems().try_for_each(|p| print(&format!("! {p}")))?;
-            print(&report.plan.shown().to_string())?;
+            print(&report.plan.clone().shown().to_string())?;
             print(&format!("{said} ({requests} requests, {commits} commits)"))
         }
         Output::Json => {
@@ -82,7 +82,7 @@ fn print_report(report: &Report, sent: (u64, u64), output: Output) -> Result<()>
             print_json(&json!({
                 "outcome": report.outcome.word(), "message": said, "change": change,
                 "requests": requests, "commits": commits,
-                "problems": problems, "plan": report.plan.shown(),
+                "problems": problems, "plan": report.plan.clone().shown(),
             }))
         }
     }

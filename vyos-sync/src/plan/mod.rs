@@ -254,17 +254,15 @@ impl Plan {
 
     /// The plan as people may read it: without secrets.
     #[must_use]
-    pub fn shown(&self) -> Self {
-        let clean = |commands: &[Command]| commands.iter().map(redacted).collect();
-        let mut plan = self.clone();
-        plan.commands = clean(&plan.commands);
-        plan.inverse = clean(&plan.inverse);
-        plan.batches.iter_mut().for_each(|batch| batch.commands = clean(&batch.commands));
-        for entry in plan.entries.iter_mut().filter(|e| is_secret(&e.path)) {
+    pub fn shown(mut self) -> Self {
+        let batches = self.batches.iter_mut().flat_map(|batch| &mut batch.commands);
+        let commands = self.commands.iter_mut().chain(&mut self.inverse).chain(batches);
+        commands.filter(|command| is_secret(command.path())).for_each(|command| *command = redacted(command));
+        for entry in self.entries.iter_mut().filter(|e| is_secret(&e.path)) {
             let values = [&mut entry.want, &mut entry.have, &mut entry.had];
             values.into_iter().flatten().for_each(|value| *value = "[hidden]".to_owned());
         }
-        plan
+        self
     }
 }
 

@@ -257,36 +257,49 @@ async fn manifests_alone_make_a_virtual_address_reachable_and_a_revert_ends_it()
     wire.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_machine_leaves_without_a_lost_request() {
-    let drain = json!({"machineDrain": {"timeoutSeconds": 60}});
-    let test = "a_machine_leaves_without_a_lost_request";
-    let Some(lab) = lab(test) else { return };
-    let Some(wire) = Wire::lay(&lab, test, drain).await else { return };
+/// A Machine is deleted and leaves, as Cluster API goes about it.
+async fn leave(wire: &Wire<'_>, (node, address): (&str, &str)) {
     let rig = &wire.rig;
-    rig.apply(&[machine("node3")]).await;
-    rig.until("both hooks are set early", async || hooks(rig, "node3").await.len() == 2).await;
+    let others: Vec<&str> =
+        NODES.iter().map(|(_, address)| *address).filter(|other| *other != address).collect();
+    let shutdown = [&neighbor(address)[..], &["shutdown"]].concat();
+    rig.apply(&[machine(node)]).await;
+    rig.until("both hooks are set early", async || hooks(rig, node).await.len() == 2).await;
 
-    rig.delete(&machine("node3")).await;
-    deleting(rig, "node3", "WaitingForPreDrainHook").await;
-    wire.until_hops(&["10.10.30.10", "10.10.30.11"]).await;
-    assert!(wire.is_established("10.10.30.12").await, "the session stays");
-    rig.until("the first hook is let go", async || hooks(rig, "node3").await == ["pre-terminate"]).await;
+    rig.delete(&machine(node)).await;
+    deleting(rig, node, "WaitingForPreDrainHook").await;
+    wire.until_hops(&others).await;
+    assert!(wire.is_established(address).await, "the session stays");
+    rig.until("the first hook is let go", async || hooks(rig, node).await == ["pre-terminate"]).await;
     // Now Cluster API moves the Pods. Until it says so, nothing is shut down.
-    assert!(!rig.has(&[&neighbor("10.10.30.12")[..], &["shutdown"]].concat()));
-    deleting(rig, "node3", "WaitingForPreTerminateHook").await;
-    rig.until("the second hook is let go", async || hooks(rig, "node3").await.is_empty()).await;
-    assert!(rig.has(&[&neighbor("10.10.30.12")[..], &["shutdown"]].concat()));
-    assert!(!wire.is_established("10.10.30.12").await);
-    assert_eq!(wire.hops(), ["10.10.30.10", "10.10.30.11"]);
+    assert!(!rig.has(&shutdown));
+    deleting(rig, node, "WaitingForPreTerminateHook").await;
+    rig.until("the second hook is let go", async || hooks(rig, node).await.is_empty()).await;
+    assert!(rig.has(&shutdown));
+    assert!(!wire.is_established(address).await);
+    assert_eq!(wire.hops(), others);
 
     // All objects of the node go: so does its neighbor.
-    rig.delete_without_finalizer(&machine("node3")).await;
-    for object in crate::rig::node_objects("node3", "10.10.30.12") {
+    rig.delete_without_finalizer(&machine(node)).await;
+    for object in crate::rig::node_objects(node, address) {
         rig.delete(&object).await;
     }
-    rig.until("the neighbor is gone", async || !rig.has(&neighbor("10.10.30.12"))).await;
-    wire.end().await.assert_served(1);
+    rig.until("the neighbor is gone", async || !rig.has(&neighbor(address))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_nodes_are_replaced_one_by_one_without_a_lost_request() {
+    let drain = json!({"machineDrain": {"timeoutSeconds": 60}});
+    let test = "all_nodes_are_replaced_one_by_one_without_a_lost_request";
+    let Some(lab) = lab(test) else { return };
+    let Some(wire) = Wire::lay(&lab, test, drain).await else { return };
+    for node in NODES {
+        leave(&wire, node).await;
+        // Its successor has its place and name.
+        wire.rig.apply(&crate::rig::node_objects(node.0, node.1)).await;
+        wire.until_hops(&["10.10.30.10", "10.10.30.11", "10.10.30.12"]).await;
+    }
+    wire.end().await.assert_served(2 * NODES.len() as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
