@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use bfd_lab::{
     LIMIT, NODE, ROUTER, UP, agent, another_program, await_state, bfd, drops, ensure_no_flap, rejected,
-    router, session,
+    router, session, uses_node, with_bgp,
 };
 use nix::sys::signal::Signal;
-use weir_netns::topology::UPLINK;
+use weir_netns::topology::{UPLINK, VIP4};
 use weir_netns::wait::until;
 use weir_netns::{Frr, Pair};
 
@@ -145,6 +145,39 @@ fn silence_one_way_is_told_to_the_router() -> Result<()> {
     ensure!(told == "neighbor signaled session down", "{told}");
     pair.node.output(std::process::Command::new("nft").arg("delete table inet cut"))?;
     await_state(&agent, "10.0.0.1", "up", LIMIT).map(drop)
+}
+
+/// A session that is to go waits until the wire shows that the router learns no route of this node any more.
+#[test]
+fn a_session_goes_once_its_peer_is_drained() -> Result<()> {
+    skip_unless_available!("a_session_goes_once_its_peer_is_drained");
+    let pair = Pair::new()?;
+    let frr = router(&pair, 300, "")?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("weir.yaml");
+    let write = |peer: &str| std::fs::write(&file, format!("bfd:\n  peers: ['{peer}']\n"));
+    write("10.0.0.1")?;
+    let mut agent = agent(&pair, &["--config", &file.to_string_lossy()])?;
+    agent.start()?;
+    await_state(&agent, "10.0.0.1", "up", UP)?;
+    // Seen from its start, so that all routes are known.
+    let speaker = with_bgp(&pair, &frr, "", 30)?;
+    let advertised = |agent: &Agent<'_>| {
+        let labels = [("peer", "10.0.0.1"), ("direction", "egress")];
+        Ok::<_, anyhow::Error>(agent.scrape()?.count("weir_bgp_prefixes", &labels))
+    };
+    until("the route is seen on the wire", LIMIT, || Ok(advertised(&agent)? > 0))?;
+    write("10.0.0.1,admin-down")?;
+    agent.process()?.signal(Signal::SIGHUP)?;
+    until("the agent waits for the drain", LIMIT, || {
+        Ok(session(&agent, "10.0.0.1")?["problem"].as_str().is_some_and(|text| text.contains("drained")))
+    })?;
+    ensure!(session(&agent, "10.0.0.1")?["state"] == "up", "it waits");
+    speaker.withdraw(VIP4.parse()?)?;
+    await_state(&agent, "10.0.0.1", "admin-down", LIMIT)?;
+    ensure!(!uses_node(&pair)?, "the route was gone before");
+    until("the router was told", LIMIT, || Ok(frr.bfd(NODE)?["remote-diagnostic"] == "administratively down"))?;
+    Ok(())
 }
 
 /// The agent ends in order, in disorder, and as another program: the router must not notice.
