@@ -14,7 +14,7 @@ use bfd_lab::{
 use nix::sys::signal::Signal;
 use weir_netns::topology::{UPLINK, VIP4};
 use weir_netns::wait::until;
-use weir_netns::{Frr, Pair};
+use weir_netns::{Agent, Frr, Pair};
 
 #[test]
 fn a_session_is_up_within_three_seconds_in_both_roles() -> Result<()> {
@@ -176,7 +176,9 @@ fn a_session_goes_once_its_peer_is_drained() -> Result<()> {
     speaker.withdraw(VIP4.parse()?)?;
     await_state(&agent, "10.0.0.1", "admin-down", LIMIT)?;
     ensure!(!uses_node(&pair)?, "the route was gone before");
-    until("the router was told", LIMIT, || Ok(frr.bfd(NODE)?["remote-diagnostic"] == "administratively down"))?;
+    until("the router was told", LIMIT, || {
+        Ok(frr.bfd(NODE)?["remote-diagnostic"] == "administratively down")
+    })?;
     Ok(())
 }
 

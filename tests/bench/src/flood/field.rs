@@ -27,6 +27,8 @@ use crate::stats::cpu_nanos;
 const SLICE: u32 = 1 << 16;
 const BATCH: u32 = 64;
 const LIMIT: Duration = Duration::from_secs(10);
+/// The kernel takes links off a moment after their pins are gone; an interface has one XDP program, and a hook each program once.
+const FREE: &str = "the place is free";
 const FROM: &str = "va";
 const AT: &str = "vb";
 /// The receiver's own address: what no rule drops is delivered.
@@ -130,7 +132,12 @@ impl Field {
             Place::BareXdp => {
                 let Self { receiver, enforced, .. } = self;
                 let program = xdp(enforced, "bench_drop")?;
-                receiver.run(|| Ok(program.attach(AT, XdpMode::Driver)?)).map(Dropping::Bare)
+                let mut link = None;
+                until(FREE, LIMIT, || {
+                    link = receiver.run(|| Ok(program.attach(AT, XdpMode::Driver)?)).ok();
+                    Ok(link.is_some())
+                })?;
+                link.map(Dropping::Bare).context("it is not attached")
             }
             Place::OurHook => self.attach(0),
             Place::OurXdp => self.attach(1),
@@ -156,8 +163,7 @@ impl Field {
 
     fn attach(&mut self, how: usize) -> Result<Dropping> {
         let Self { receiver, enforced, hooks, at, .. } = self;
-        // The kernel takes links off a moment after their pins are gone, and the same program goes to a hook once.
-        until("our programs are attached", LIMIT, || {
+        until(FREE, LIMIT, || {
             Ok(receiver.run(|| Ok(hooks[how].attach(&mut enforced.datapath, *at, AT)?)).is_ok())
         })?;
         let early = !enforced.early().is_empty();
