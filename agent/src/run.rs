@@ -52,6 +52,10 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     let config = Config::new(&args)?;
     log_to_stderr();
     let identity = config.tls.identity().context("the listeners have no certificate")?;
+    if let Some(access) = &config.cluster {
+        // Before anything is put into the kernel.
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(access.check())?;
+    }
     let pins = Pins::hold(&config.pin_dir)?;
     // First of all: after a restart the peers' clocks run.
     let bfd = start_bfd(&config, &pins)?;

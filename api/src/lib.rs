@@ -1,5 +1,7 @@
-//! The Kubernetes kinds that `weir-agent` writes and `vyos-sync` reads. The two meet nowhere else.
+//! The Kubernetes kinds that `weir-agent` writes and `vyos-sync` reads, and how both read objects from files. The two meet nowhere
+//! else.
 
+pub mod manifest;
 mod node;
 
 pub use node::{

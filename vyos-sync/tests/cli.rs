@@ -164,3 +164,18 @@ fn a_running_process_dumps_no_core() {
     let cores = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(cores.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{said}");
 }
+
+#[test]
+fn how_a_router_is_reached_is_judged_without_it() {
+    let place = Place::new();
+    for (from, to, named) in [
+        ("https://192.0.2.1", "http://192.0.2.1", "spec.endpoints"),
+        ("caFile: ca.pem", "spkiPins: [AAAA]", "`AAAA` is no SPKI pin"),
+        ("caFile: ca.pem", "caBundle: no PEM", "spec.tls"),
+        ("mode: Sync", "protectedPath: [service], mode: Sync", "spec.protectedPath is no field"),
+    ] {
+        place.say("source/all.yaml", &MANIFESTS.replace(from, to));
+        let (code, said, warned) = place.run(&["validate", "--source", "source"]);
+        assert!(code == 1 && format!("{said}{warned}").contains(named), "{to}: {code} {said}{warned}");
+    }
+}

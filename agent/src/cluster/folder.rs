@@ -1,114 +1,51 @@
 //! Reads a folder of Kubernetes manifests, with all folders below it.
 
-use std::ffi::OsStr;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde_json::Value;
+use weir_api::manifest;
 
 use super::collect::Collector;
 use crate::model::cluster::Cluster;
 
-/// Manifests larger than this are not read.
-const LARGEST: u64 = 64 << 20;
-
-/// Reads every `*.yaml`, `*.yml` and `*.json` below `path`, or the one file that it is. What cannot be read is a fault of the
-/// result; the rest is used.
+/// Reads every manifest below `path` ([`manifest::find`]). What cannot be read is a fault of the result; the rest is used.
 pub fn folder(path: &Path) -> Cluster {
     let mut collector = Collector::default();
-    let files = manifests(path).unwrap_or_else(|error| {
-        collector.unreadable(&path.display().to_string(), error.to_string());
-        Vec::new()
-    });
-    for file in &files {
-        let shown = file.strip_prefix(path).ok().filter(|rest| rest.components().next().is_some());
-        read(shown.unwrap_or(file), file, &mut collector);
+    let found = manifest::find(path);
+    for (place, why) in found.unreadable {
+        collector.unreadable(&shown(path, &place), why);
+    }
+    for file in &found.files {
+        read(&shown(path, file), file, &mut collector);
     }
     collector.finish()
 }
 
-/// The manifests below a path, sorted, so that their order never depends on the file system's.
-pub(super) fn manifests(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    below(path, &mut files)?;
-    files.sort();
-    Ok(files)
+/// A place as people know it: below the folder that they named.
+fn shown(root: &Path, place: &Path) -> String {
+    let below = place.strip_prefix(root).ok().filter(|rest| rest.components().next().is_some());
+    below.unwrap_or(place).display().to_string()
 }
 
-fn below(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    if fs::metadata(path)?.is_file() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    for entry in fs::read_dir(path)? {
-        let path = entry?.path();
-        // `.git`, editors' swap files, and the folders behind the links of a mounted ConfigMap.
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
-            continue;
-        }
-        if path.is_dir() {
-            below(&path, files)?;
-        } else if is_manifest(&path) {
-            files.push(path);
-        }
-    }
-    Ok(())
-}
-
-fn is_manifest(path: &Path) -> bool {
-    path.extension().and_then(OsStr::to_str).is_some_and(|ending| matches!(ending, "yaml" | "yml" | "json"))
-}
-
-fn read(shown: &Path, file: &Path, collector: &mut Collector) {
-    let place = shown.display().to_string();
-    let text = fs::metadata(file).and_then(|about| match about.len() > LARGEST {
-        true => Err(io::Error::other(format!("it is larger than {} MiB", LARGEST >> 20))),
-        false => fs::read_to_string(file),
-    });
-    match text {
-        Err(error) => collector.unreadable(&place, error.to_string()),
-        Ok(text) => documents(&text, |number, document| {
-            let place = format!("{place} document {number}");
-            match document {
-                Ok(value) => collector.document(&place, &value),
-                Err(what) => collector.unreadable(&place, what),
+fn read(place: &str, file: &Path, collector: &mut Collector) {
+    match manifest::text(file) {
+        Err(error) => collector.unreadable(place, error.to_string()),
+        Ok(text) => {
+            for (number, document) in manifest::documents(&text) {
+                let place = format!("{place} document {number}");
+                match document {
+                    Ok(value) => collector.document(&place, &value),
+                    Err(what) => collector.unreadable(&place, what),
+                }
             }
-        }),
-    }
-}
-
-/// Calls `visit` with the number and content of each document. Each is parsed by itself: one bad document does not hide its
-/// neighbours.
-fn documents(text: &str, mut visit: impl FnMut(usize, Result<Value, String>)) {
-    for (at, part) in split(text).into_iter().enumerate() {
-        if part.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-            continue;
-        }
-        // The parser's error quotes the manifest below its first line, and a manifest may hold secrets.
-        let first_line = |error: String| error.lines().next().unwrap_or("not YAML").to_owned();
-        visit(at + 1, serde_saphyr::from_str(&part).map_err(|error| first_line(error.to_string())));
-    }
-}
-
-fn split(text: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    for line in text.lines() {
-        if line == "---" || line.starts_with("--- ") || line.starts_with("---\t") {
-            parts.push(line[3..].to_owned());
-        } else if let Some(part) = parts.last_mut() {
-            part.push_str(line);
-        }
-        if let Some(part) = parts.last_mut() {
-            part.push('\n');
         }
     }
-    parts
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may fail")]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const POOL: &str = "apiVersion: cilium.io/v2\nkind: CiliumLoadBalancerIPPool\nmetadata: {name: NAME}\nspec: {blocks: [{cidr: 10.0.0.0/24}]}\n";

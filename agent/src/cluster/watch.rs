@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use weir_api::manifest;
 use weir_router_view::RouterView;
 
-use super::folder::{folder, manifests};
+use super::folder::folder;
 use super::published::router_view;
 use crate::model::cluster::{Cluster, Fault};
 
@@ -100,7 +101,7 @@ fn stamp(path: &Path) -> Stamp {
 async fn changed(path: &Path, before: &Option<Stamps>) -> Option<Stamps> {
     let path = path.to_owned();
     let look = move || -> Stamps {
-        let files = manifests(&path).unwrap_or_default();
+        let files = manifest::find(&path).files;
         let stamped = files.into_iter().map(|file| {
             let now = stamp(&file);
             (file, now)

@@ -7,12 +7,10 @@ use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use thiserror::Error;
+use weir_api::manifest::text;
 
 use crate::model::policy::kind::{API_VERSION, DatapathPolicy, KIND};
 use crate::model::policy::{Problem, Reason, Source};
-
-/// Octets of one policy file.
-const LARGEST: u64 = 64 << 20;
 
 /// Where policies are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -157,14 +155,6 @@ fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
-}
-
-fn text(path: &Path) -> io::Result<String> {
-    let length = fs::metadata(path)?.len();
-    if length > LARGEST {
-        return Err(io::Error::other(format!("it has {length} octets; {LARGEST} are read")));
-    }
-    fs::read_to_string(path)
 }
 
 fn documents(file: &Path, text: &str, sets: &Sets<'_>, read: &mut Read, stamp: &mut Stamp) {

@@ -51,6 +51,21 @@ fn a_pin_folder_that_cannot_be_written_is_named() -> Result<()> {
 }
 
 #[test]
+fn a_kubeconfig_that_cannot_be_used_is_named_before_anything_is_in_the_kernel() -> Result<()> {
+    skip_unless_available!("a_kubeconfig_that_cannot_be_used_is_named_before_anything_is_in_the_kernel");
+    let pair = Pair::new()?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("kubeconfig");
+    std::fs::write(&file, "apiVersion: v1\nkind: Config\nclusters: []\n")?;
+    let options = ["--interface", UPLINK, "--kubeconfig", &file.to_string_lossy()];
+    let mut agent = Agent::new(&pair.node, &built("weir-agent")?, &options)?;
+    let words = refused(&mut agent)?;
+    ensure!(words.contains(&*file.to_string_lossy()) && words.contains("current context"), "{words}");
+    ensure!(!agent.pins().join("links").exists(), "something is in the kernel");
+    Ok(())
+}
+
+#[test]
 fn a_second_agent_on_the_same_pins_leaves_the_first_alone() -> Result<()> {
     skip_unless_available!("a_second_agent_on_the_same_pins_leaves_the_first_alone");
     let pair = Pair::new()?;

@@ -13,7 +13,7 @@ use crate::{
     gather,
     intent::Effect,
     plan::{Ledger, Limits, Plan},
-    recording, secret,
+    reconcile, recording, secret,
 };
 
 /// Intent, then every rendered path and value against our model, and against a full schema where one is given.
@@ -24,6 +24,8 @@ pub(super) fn validate(args: &ValidateArgs) -> Result<ExitCode> {
     let compiled = compile::compile(&chosen.inputs, &chosen.router, dialect, &Tree::new(), &ledger);
     let mut found: Vec<serde_json::Value> = Vec::new();
     let faults = chosen.inputs.faults.iter().map(|f| ("error", f.to_string()));
+    let way =
+        reconcile::judge(&chosen.router).err().map(|e| ("error", format!("{:#}", anyhow::Error::from(e))));
     let problems = compiled.problems().map(|p| (severity(p.effect), p.to_string()));
     let model = Schema::built_in(dialect);
     let full = full_schema(&args.dialect)?;
@@ -34,7 +36,7 @@ pub(super) fn validate(args: &ValidateArgs) -> Result<ExitCode> {
         covered.map(move |e| ("error", format!("{name}: {e}")))
     });
     let mut errors = 0;
-    for (severity, text) in faults.chain(problems).chain(refused) {
+    for (severity, text) in faults.chain(way).chain(problems).chain(refused) {
         errors += usize::from(severity == "error");
         match args.output {
             Output::Text => print(&format!("{severity}: {text}"))?,

@@ -1,13 +1,13 @@
 //! Reads a folder of Kubernetes manifests, with all folders below it.
 
-use crate::inputs::{ClusterName, Collector, Inputs};
-use serde_json::Value;
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Reads every `*.yaml`, `*.yml` and `*.json` below `path`, or the one file that it is.
+use weir_api::manifest;
+
+use crate::inputs::{ClusterName, Collector, Inputs};
+
+/// Reads every manifest below `path` ([`manifest::find`]).
 ///
 /// An object below a folder `clusters/NAME/` belongs to the cluster NAME, unless its label or annotation
 /// `weir.dev/cluster` says another; all other objects belong to the cluster `local`. What cannot be read is a
@@ -15,15 +15,19 @@ use std::path::{Path, PathBuf};
 #[must_use]
 pub fn folder(path: &Path) -> Inputs {
     let mut collector = Collector::default();
-    let mut files = Vec::new();
-    if let Err(error) = files_below(path, &mut files) {
-        collector.unreadable(&path.display().to_string(), error.to_string());
+    let found = manifest::find(path);
+    for (place, why) in found.unreadable {
+        collector.unreadable(&shown(path, &place).display().to_string(), why);
     }
-    files.sort();
-    for file in &files {
-        read_file(path, file, &mut collector);
+    for file in &found.files {
+        read_file(shown(path, file), file, &mut collector);
     }
     collector.finish()
+}
+
+/// A place as people know it: below the folder that they named.
+fn shown<'a>(root: &Path, place: &'a Path) -> &'a Path {
+    place.strip_prefix(root).ok().filter(|rest| rest.components().next().is_some()).unwrap_or(place)
 }
 
 /// Reads one text of manifests, as a file of that name would be read.
@@ -34,48 +38,22 @@ pub fn text(place: &str, text: &str) -> Inputs {
     collector.finish()
 }
 
-fn files_below(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    if path.is_file() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    for entry in fs::read_dir(path)? {
-        let path = entry?.path();
-        // `.git` and editors' swap files are no manifests.
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
-            continue;
-        }
-        if path.is_dir() {
-            files_below(&path, files)?;
-        } else if is_manifest(&path) {
-            files.push(path);
-        }
-    }
-    Ok(())
-}
-
-fn is_manifest(path: &Path) -> bool {
-    path.extension().and_then(OsStr::to_str).is_some_and(|ending| matches!(ending, "yaml" | "yml" | "json"))
-}
-
-fn read_file(root: &Path, file: &Path, collector: &mut Collector) {
-    let shown =
-        file.strip_prefix(root).ok().filter(|rest| rest.components().next().is_some()).unwrap_or(file);
-    let cluster = cluster_of(shown);
-    match fs::read_to_string(file) {
-        Err(error) => collector.unreadable(&shown.display().to_string(), error.to_string()),
-        Ok(text) => read_text(&shown.display().to_string(), &cluster, &text, collector),
+fn read_file(shown: &Path, file: &Path, collector: &mut Collector) {
+    let place = shown.display().to_string();
+    match manifest::text(file) {
+        Err(error) => collector.unreadable(&place, error.to_string()),
+        Ok(text) => read_text(&place, &cluster_of(shown), &text, collector),
     }
 }
 
 fn read_text(file: &str, cluster: &ClusterName, text: &str, collector: &mut Collector) {
-    documents(text, |number, document| {
+    for (number, document) in manifest::documents(text) {
         let place = format!("{file} document {number}");
         match document {
             Ok(value) => collector.document(&place, cluster, value),
             Err(what) => collector.unreadable(&place, what),
         }
-    });
+    }
 }
 
 fn cluster_of(file: &Path) -> ClusterName {
@@ -84,39 +62,10 @@ fn cluster_of(file: &Path) -> ClusterName {
     named.map_or_else(ClusterName::local, ClusterName::from)
 }
 
-/// Calls `visit` with the number and content of each document. Each is parsed by itself: one bad document does not
-/// hide its neighbours.
-fn documents(text: &str, mut visit: impl FnMut(usize, Result<Value, String>)) {
-    for (at, part) in split(text).into_iter().enumerate() {
-        if part.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-            continue;
-        }
-        visit(at + 1, serde_saphyr::from_str(&part).map_err(|error| first_line(&error.to_string())));
-    }
-}
-
-/// Parser errors quote the manifest below their first line, and a manifest may hold secrets.
-fn first_line(error: &str) -> String {
-    error.lines().next().unwrap_or("not YAML").to_owned()
-}
-
-fn split(text: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    for line in text.lines() {
-        if line == "---" || line.starts_with("--- ") || line.starts_with("---\t") {
-            parts.push(line[3..].to_owned());
-        } else if let Some(part) = parts.last_mut() {
-            part.push_str(line);
-        }
-        if let Some(part) = parts.last_mut() {
-            part.push('\n');
-        }
-    }
-    parts
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::inputs::Completeness;
 

@@ -188,12 +188,12 @@ fn default_namespace(kind: Kind) -> Option<String> {
 
 fn read(inputs: &mut Inputs, id: ObjectId, document: &Value) -> Result<(), String> {
     match id.kind {
-        Kind::Router => push(&mut inputs.routers, id, document, spec),
-        Kind::RouterGrant => push(&mut inputs.grants, id, document, spec),
-        Kind::RouterNetwork => push(&mut inputs.networks, id, document, spec),
-        Kind::BgpPeering => push(&mut inputs.peerings, id, document, spec),
-        Kind::PortPublication => push(&mut inputs.publications, id, document, spec),
-        Kind::RouterConfig => push(&mut inputs.configs, id, document, spec),
+        Kind::Router => push(&mut inputs.routers, id, document, own_spec),
+        Kind::RouterGrant => push(&mut inputs.grants, id, document, own_spec),
+        Kind::RouterNetwork => push(&mut inputs.networks, id, document, own_spec),
+        Kind::BgpPeering => push(&mut inputs.peerings, id, document, own_spec),
+        Kind::PortPublication => push(&mut inputs.publications, id, document, own_spec),
+        Kind::RouterConfig => push(&mut inputs.configs, id, document, own_spec),
         Kind::CiliumBgpClusterConfig => push(&mut inputs.bgp_clusters, id, document, spec),
         Kind::CiliumBgpPeerConfig => push(&mut inputs.bgp_peer_configs, id, document, spec),
         Kind::CiliumBgpNodeConfig => push(&mut inputs.bgp_nodes, id, document, spec),
@@ -247,6 +247,19 @@ fn spec<T: DeserializeOwned>(document: &Value) -> Result<T, String> {
     serde_json::from_value(spec).map_err(|error| format!("spec: {error}"))
 }
 
+/// The spec of one of our kinds. An unknown field is a mistyped one, perhaps of what protects a router, or one of a later release: to
+/// act without it would be a guess.
+fn own_spec<T: DeserializeOwned>(document: &Value) -> Result<T, String> {
+    let Some(spec) = document.get("spec") else { return spec(document) };
+    let mut unknown = Vec::new();
+    let read = serde_ignored::deserialize(spec, |path| unknown.push(path.to_string()))
+        .map_err(|error| format!("spec: {error}"))?;
+    match unknown.first() {
+        Some(field) => Err(format!("spec.{field} is no field of this kind")),
+        None => Ok(read),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,6 +307,21 @@ mod tests {
             assert_eq!((inputs.pools.len(), inputs.faults.len()), (1, 1), "{name}");
             assert!(inputs.faults[0].what.contains("metadata.name"), "{:?}", inputs.faults);
         }
+    }
+
+    #[test]
+    fn a_mistyped_field_of_ours_is_named_and_a_foreign_one_is_not() {
+        let grant = |field: &str| {
+            json!({"apiVersion": "weir.dev/v1alpha1", "kind": "RouterGrant", "metadata": {"name": "g"},
+                   "spec": {"routers": ["gw"], "subjects": {"clusters": ["a"]}, field: []}})
+        };
+        assert_eq!(collect(&[grant("vlans")]).faults, []);
+        let inputs = collect(&[grant("vlanz")]);
+        assert_eq!((inputs.grants.len(), inputs.completeness), (0, Completeness::Incomplete));
+        assert!(inputs.faults[0].what.contains("spec.vlanz is no field"), "{:?}", inputs.faults);
+        let mut foreign = pool("a", "10.0.0.0/24");
+        foreign["spec"]["fromTheFuture"] = json!(1);
+        assert_eq!(collect(&[foreign]).faults, []);
     }
 
     #[test]

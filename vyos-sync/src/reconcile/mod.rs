@@ -21,7 +21,7 @@ use crate::{
     secret::Seal,
     vyos::Generation,
 };
-pub use open::{endpoints, print};
+pub use open::{endpoints, judge, print};
 
 /// A router, with what was learned of it.
 #[derive(Debug)]

@@ -26,6 +26,23 @@ pub fn endpoints(router: &Object<RouterSpec>, inputs: &Inputs) -> Result<Vec<End
     Ok(router.spec.endpoints.iter().map(each).collect())
 }
 
+/// Whether the object tells how its router is to be reached. Files that it names are not read.
+///
+/// # Errors
+/// The field that does not make sense.
+pub fn judge(router: &Object<RouterSpec>) -> Result<(), Error> {
+    let (name, tls) = (&router.id.name, &router.spec.tls);
+    if let Some(url) = router.spec.endpoints.iter().find(|url| !url.starts_with("https://")) {
+        let what = format!("`{url}` must start with https://");
+        return Err(Error::Router { router: name.clone(), field: "spec.endpoints", what });
+    }
+    if tls.spki_pins.is_empty() && tls.ca_bundle.is_none() && tls.ca_file.is_some() {
+        return Ok(());
+    }
+    let usable = trust(name, tls)?.config().map(drop);
+    usable.map_err(|source| Error::Trust { router: name.clone(), source })
+}
+
 fn trust(router: &str, tls: &Tls) -> Result<Trust, Error> {
     if !tls.spki_pins.is_empty() {
         return Trust::pins(&tls.spki_pins)

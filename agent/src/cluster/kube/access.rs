@@ -77,17 +77,29 @@ impl Access {
         found.map(Iterator::collect).unwrap_or_default()
     }
 
-    /// A client that tells of each answer, and of each failure to get one.
-    pub(super) async fn client(&self, answers: Answers) -> Result<Client, AccessError> {
-        let mut config = match self {
-            Self::Pod => Config::incluster().map_err(AccessError::Pod)?,
+    /// Whether it can be used at all; nothing is asked yet.
+    ///
+    /// # Errors
+    /// The kubeconfig or the account cannot be used.
+    pub async fn check(&self) -> Result<(), AccessError> {
+        self.config().await.map(drop)
+    }
+
+    async fn config(&self) -> Result<Config, AccessError> {
+        match self {
+            Self::Pod => Config::incluster().map_err(AccessError::Pod),
             Self::File(path) => {
                 let refused = |source| AccessError::File { path: path.clone(), source };
                 let kubeconfig = Kubeconfig::read_from(path).map_err(refused)?;
                 let options = KubeConfigOptions::default();
-                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(refused)?
+                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(refused)
             }
-        };
+        }
+    }
+
+    /// A client that tells of each answer, and of each failure to get one.
+    pub(super) async fn client(&self, answers: Answers) -> Result<Client, AccessError> {
+        let mut config = self.config().await?;
         config.connect_timeout = Some(CONNECT);
         let builder = ClientBuilder::try_from(config).map_err(AccessError::Client)?;
         Ok(builder.with_layer(&answers).build())
