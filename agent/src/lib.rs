@@ -5,6 +5,7 @@ pub mod capability;
 pub mod cluster;
 pub mod ctl;
 pub mod datapath;
+pub mod durable;
 pub mod enforce;
 pub mod export;
 pub mod host;

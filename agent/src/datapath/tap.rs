@@ -21,6 +21,7 @@ use weir_ebpf::{Address, EGRESS, shortfall};
 
 use super::load::Datapath;
 use super::table::{Table, TableError};
+use crate::durable;
 use crate::model::address::{Direction, IfIndex, from_octets};
 use crate::model::bgp::{self, Observer, Segment, View};
 use crate::state::{Event, Snapshot};
@@ -257,12 +258,9 @@ impl Memory {
     fn keep(&mut self, observer: &Observer) {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let memory = Remembered { version, boot: self.boot.clone(), observer };
-        let partly = self.path.with_extension("json.new");
         let written = serde_json::to_vec(&memory)
             .map_err(io::Error::from)
-            .and_then(|text| self.path.parent().map_or(Ok(()), fs::create_dir_all).map(|()| text))
-            .and_then(|text| fs::write(&partly, text))
-            .and_then(|()| fs::rename(&partly, &self.path));
+            .and_then(|text| durable::replace(&self.path, &text));
         if let Err(error) = written
             && !std::mem::replace(&mut self.told, true)
         {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::durable;
 use crate::model::policy::Source;
 
 /// Policies as they were put into force.
@@ -79,16 +80,13 @@ impl Keep {
     pub(super) fn save(&self, which: Which, saved: &Saved) -> Result<(), KeepError> {
         let path = self.0.join(which.file());
         let failed = |source| KeepError { doing: "write", path: path.clone(), source };
-        fs::create_dir_all(&self.0).map_err(failed)?;
-        let fresh = path.with_extension("new");
         let octets = serde_json::to_vec(saved).map_err(|error| failed(io::Error::other(error)))?;
-        let mut file = fs::File::create(&fresh).map_err(failed)?;
-        io::Write::write_all(&mut file, &octets).map_err(failed)?;
-        // What was tried is of use only while the kernel still has it: not after a node that went down.
-        if matches!(which, Which::Confirmed) {
-            file.sync_all().map_err(failed)?;
-        }
-        fs::rename(&fresh, &path).map_err(failed)
+        let written = match which {
+            Which::Confirmed => durable::replace_on_disk(&path, &octets),
+            // Of use only while the kernel still has it: not after a node that went down.
+            Which::Tried => durable::replace(&path, &octets),
+        };
+        written.map_err(failed)
     }
 }
 

@@ -46,6 +46,7 @@ const DATA_CRATES: &[&str] = &[
 const IMPURE: &[&str] = &[
     "std::env",
     "std::fs",
+    "weir_api::manifest",
     "std::io::std",
     "std::os",
     "std::process",

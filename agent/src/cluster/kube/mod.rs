@@ -5,7 +5,6 @@
 //! counts on. A kind that the cluster has not is off until it appears.
 
 mod access;
-mod copy;
 mod kinds;
 mod pods;
 mod shelf;
@@ -28,6 +27,7 @@ pub use write::{Reports, report};
 use self::access::Answers;
 use self::shelf::{Change, Shelf};
 use super::News;
+use crate::durable;
 use crate::model::cluster::Server;
 use crate::state::Event;
 
@@ -144,7 +144,7 @@ pub async fn follow(
 async fn copy_policies(shelf: &mut Shelf, file: &Path) -> Result<(), ()> {
     let Some(policies) = shelf.policies() else { return Ok(()) };
     let path = file.to_owned();
-    let written = tokio::task::spawn_blocking(move || copy::write(&path, &policies)).await;
+    let written = tokio::task::spawn_blocking(move || durable::replace_on_disk(&path, policies.as_bytes())).await;
     written.map_err(std::io::Error::other).flatten().map_err(|error| {
         tracing::error!(%error, file = %file.display(), "the cluster's policies cannot be kept; those in force stay");
         shelf.tell_policies_again();
