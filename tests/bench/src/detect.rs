@@ -196,6 +196,12 @@ fn expect(frr: &Frr<'_>, milliseconds: u32) -> Result<()> {
     ))
 }
 
+/// The agent's.
+fn options(milliseconds: u32) -> [String; 4] {
+    let peer = format!("{ROUTER},tx={milliseconds}ms,rx={milliseconds}ms");
+    ["--interface".into(), UPLINK.into(), "--bfd-peer".into(), peer]
+}
+
 impl<'lab> Bed<'lab> {
     fn new(lab: &'lab Lab, milliseconds: u32) -> Result<Self> {
         let node = Lab::node_addresses(0)[0];
@@ -217,10 +223,11 @@ impl<'lab> Bed<'lab> {
     }
 
     fn start_agent(&mut self, milliseconds: u32) -> Result<()> {
-        self.agent = None;
-        let peer = format!("{ROUTER},tx={milliseconds}ms,rx={milliseconds}ms");
-        let options = ["--interface", UPLINK, "--bfd-peer", &peer];
-        let mut agent = Agent::new(&self.lab.nodes[0], &built("weir-agent")?, &options)?;
+        let mut agent = Agent::new(
+            &self.lab.nodes[0],
+            &built("weir-agent")?,
+            &options(milliseconds).each_ref().map(String::as_str),
+        )?;
         agent.start()?;
         self.agent = Some(agent);
         self.frr.await_bfd(self.node(), "up", LIMIT).map(drop)
@@ -234,9 +241,20 @@ impl<'lab> Bed<'lab> {
         Ok(())
     }
 
+    /// The same agent with other times: one without its memory would be a stranger, and the router waits for the one that left.
     fn retime(&mut self, milliseconds: u32) -> Result<()> {
         expect(&self.frr, milliseconds)?;
-        self.start_agent(milliseconds)
+        let agent = self.agent()?;
+        agent.process()?.stop()?;
+        agent.run_with(&options(milliseconds).each_ref().map(String::as_str));
+        agent.start()?;
+        until("the router has the new times", LIMIT, || {
+            let told = self.frr.bfd(self.node())?;
+            Ok(["remote-transmit-interval", "remote-receive-interval"]
+                .iter()
+                .all(|one| told[one] == milliseconds))
+        })
+        .map(drop)
     }
 
     fn without_bfd(&mut self) -> Result<()> {

@@ -176,6 +176,11 @@ impl<'host> Agent<'host> {
         program.clone_into(&mut self.program);
     }
 
+    /// Have other options from the next start on; its state stays.
+    pub fn run_with(&mut self, options: &[&str]) {
+        self.options = options.iter().map(|option| (*option).to_owned()).collect();
+    }
+
     /// Use another folder for its pins; what was in the old one stays there.
     pub fn pin_to(&mut self, pins: &Path) {
         pins.clone_into(&mut self.pins);
