@@ -24,6 +24,7 @@ use weir_agent::model::policy::{
     Action, Addresses, Budget, Packet, Rule, RuleSet, Source, Unit, Vital, World, compile, failsafe, read,
     read_frame,
 };
+use weir_agent::model::vip::Vip;
 use weir_ebpf::rules::Control;
 
 fn lo() -> IfIndex {
@@ -177,6 +178,78 @@ fn the_failsafe_saves_what_a_deny_of_everything_would_drop() {
     arp.extend([2, 0, 0, 0, 0, 2, 8, 6]);
     arp.resize(60, 0);
     assert!(!dropped(&kernel, Direction::Ingress, &arp));
+}
+
+/// ARP that says who has an address: a reply, an announcement, or a question.
+fn arp(operation: u8, sender: &str, mac: [u8; 6], target: &str) -> Vec<u8> {
+    let [sender, target]: [std::net::Ipv4Addr; 2] = [sender.parse().unwrap(), target.parse().unwrap()];
+    let head = [0, 1, 8, 0, 6, 4, 0, operation];
+    let ethernet = [[0xff; 6].as_slice(), &mac, &[8, 6]].concat();
+    [&ethernet[..], &head, &mac, &sender.octets(), &[0; 6], &target.octets()].concat()
+}
+
+/// A neighbour advertisement with the target's link-layer address.
+fn advertisement(target: &str, mac: [u8; 6]) -> Vec<u8> {
+    let target: std::net::Ipv6Addr = target.parse().unwrap();
+    let packet = Packet {
+        protocol: 58,
+        ports: None,
+        icmp: Some((136, 0)),
+        flags: None,
+        ..tcp("fe80::9", "ff02::1", 0, 0)
+    };
+    let mut frame = packet.to_frame();
+    frame.truncate(14 + 40);
+    frame[18..20].copy_from_slice(&[0, 32]);
+    frame.extend([136, 0, 0, 0, 0x20, 0, 0, 0]);
+    frame.extend(target.octets());
+    frame.extend([2, 1]);
+    frame.extend(mac);
+    frame
+}
+
+#[test]
+fn claims_of_virtual_addresses_by_strangers_are_dropped_and_nothing_else() {
+    let Some(fs) = bpffs("claims_of_virtual_addresses_by_strangers_are_dropped_and_nothing_else") else {
+        return;
+    };
+    let mut kernel = Kernel::load(&fs);
+    let (vip4, vip6) = ("10.0.0.50", "2001:db8::50");
+    kernel.targets.aim_at_vips(&[vip4, vip6].map(|vip| Vip(vip.parse().unwrap()))).unwrap();
+    let guard = "{linkGuard: {mode: Enforce, claimants: ['02:00:00:00:00:01', '02:00:00:00:00:02']},
+                  rules: [{name: all, mode: Audit, action: Deny}]}";
+    let text =
+        format!("apiVersion: weir.dev/v1alpha1\nkind: DatapathPolicy\nmetadata: {{name: l}}\nspec: {guard}");
+    let (set, problems) = read(&[policy(&text, &[])], &world());
+    assert_eq!(problems, []);
+    enforce(&mut kernel, &set);
+    let mac = |last| [2, 0, 0, 0, 0, last];
+    for (what, frame, expected) in [
+        ("a reply of the owner", arp(2, vip4, mac(1), "10.0.0.1"), false),
+        ("a reply of a stranger", arp(2, vip4, mac(9), "10.0.0.1"), true),
+        ("an announcement of the other owner", arp(1, vip4, mac(2), vip4), false),
+        ("an announcement of a stranger", arp(1, vip4, mac(9), vip4), true),
+        ("a stranger's question in the address's name", arp(1, vip4, mac(9), "10.0.0.1"), true),
+        ("an owner's question", arp(1, vip4, mac(1), "10.0.0.1"), false),
+        ("a stranger's own address", arp(2, "10.0.0.9", mac(9), "10.0.0.1"), false),
+        ("an advertisement of the owner", advertisement(vip6, mac(2)), false),
+        ("an advertisement of a stranger", advertisement(vip6, mac(9)), true),
+        ("an advertisement of another address", advertisement("2001:db8::9", mac(9)), false),
+        ("a packet to the address", tcp("10.0.0.9", vip4, 80, 2).to_frame(), false),
+    ] {
+        assert_eq!(dropped(&kernel, Direction::Ingress, &frame), expected, "{what}");
+        assert!(!dropped(&kernel, Direction::Egress, &frame), "{what}: the rule is for ingress");
+    }
+    // The other rule looks at IP packets alone, and at those that the first let pass: failsafe for two, one to be dropped.
+    assert_eq!(counts(&kernel, &set), [(0, 4, 0), (0, 1, 2)]);
+    // In audit mode the same is counted and passes.
+    let audit = RuleSet {
+        rules: set.rules.iter().cloned().map(|rule| Rule { mode: Mode::Audit, ..rule }).collect(),
+        ..set
+    };
+    enforce(&mut kernel, &audit);
+    assert!(!dropped(&kernel, Direction::Ingress, &arp(2, vip4, mac(9), "10.0.0.1")));
+    assert_eq!(counts(&kernel, &audit)[0], (0, 1, 0));
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub struct Subject {
     pub key: FlowKey,
     pub length: u64,
     pub now: u64,
+    /// The link-layer address that claims a virtual address with this packet; 0 where it claims none.
+    pub claimant: u64,
     pub segments: u32,
     pub flags: u8,
     pub piece: u8,
@@ -69,6 +71,12 @@ pub fn judge_elsewhere<const DIRECTION: u8>(context: &TcContext) {
 #[inline(always)]
 pub fn packet<const DIRECTION: u8>(context: &TcContext) -> i32 {
     let Some((subject, headers)) = read::<DIRECTION>(context) else { return TCX_NEXT };
+    subject.claimant = match subject.parsed {
+        NOT_IP => watch::arp(context, DIRECTION),
+        IP if watch::is_advertisement(&headers) => watch::advertisement(context, DIRECTION),
+        _ => 0,
+    };
+    let subject = find::forget(subject);
     let verdict = verdict(context, subject);
     let packet = Packet {
         length: subject.length,
@@ -89,11 +97,6 @@ pub fn packet<const DIRECTION: u8>(context: &TcContext) -> i32 {
             unsafe { GUARD_PROGRAMS.tail_call(context, ANSWER) };
         }
         return TCX_DROP;
-    }
-    if subject.parsed == NOT_IP {
-        watch::arp(context, DIRECTION);
-    } else if watch::is_advertisement(&headers) {
-        watch::advertisement(context, DIRECTION);
     }
     count::look::<DIRECTION>(context, marks);
     TCX_NEXT
@@ -127,7 +130,7 @@ fn keep(
     // SAFETY: the element is this CPU's own, and no packet comes in between: softirqs are off.
     let subject = unsafe { &mut *subject };
     subject.key = headers.key();
-    (subject.length, subject.now, subject.segments) = (length, now, segments);
+    (subject.length, subject.now, subject.segments, subject.claimant) = (length, now, segments, 0);
     (subject.flags, subject.piece, subject.answer) = (headers.flags, headers.piece, 0);
     subject.parsed = match parsed {
         Parsed::Ip => IP,
@@ -168,8 +171,8 @@ pub fn verdict<F: Frame>(frame: &F, subject: &mut Subject) -> Verdict {
     let slot = slot_in_force(subject.now);
     let Some(head) = GUARD_HEADS.get_value(slot, &0) else { return Verdict::Pass };
     match subject.parsed {
-        NOT_IP => Verdict::Pass,
-        IP => match find::rules(frame, slot, head, subject) {
+        NOT_IP if subject.claimant == 0 => Verdict::Pass,
+        IP | NOT_IP => match find::rules(frame, slot, head, subject) {
             // Nothing decided, and what is behind so many extension headers is not known.
             None if subject.piece == piece::DEEP => unparsable(frame, head, subject),
             None => Verdict::Pass,

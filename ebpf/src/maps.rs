@@ -127,6 +127,10 @@ pub static GUARD_TRIES_V4: ArrayOfMaps<btf_maps::LpmTrie<[u8; 4], u32, 1>, { SLO
 #[btf_map]
 pub static GUARD_TRIES_V6: ArrayOfMaps<btf_maps::LpmTrie<[u8; 16], u32, 1>, { SLOTS as usize * 2 }> =
     ArrayOfMaps::new();
+/// Who may claim virtual addresses: link-layer addresses as [`claimant`] makes them, and the bitmap of each.
+#[btf_map]
+pub static GUARD_CLAIMANTS: ArrayOfMaps<btf_maps::HashMap<u64, u32, 1, 1>, { SLOTS as usize }> =
+    ArrayOfMaps::new();
 #[map]
 pub static RULE_COUNTS: PerCpuArray<RuleCount> = PerCpuArray::with_max_entries(COUNTERS, 0);
 /// The agent's own: what each counter counts.

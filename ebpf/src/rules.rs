@@ -65,6 +65,8 @@ pub mod dimension {
     pub const CLASS: u32 = 1 << 7;
     /// TCP flags.
     pub const FLAGS: u32 = 1 << 8;
+    /// Who claims a virtual address.
+    pub const CLAIM: u32 = 1 << 9;
 }
 
 /// The rules that accept some property of a packet, the first rule in the lowest bit of the first word.
@@ -86,6 +88,13 @@ impl Bitmap {
         }
         Self { summary, words }
     }
+}
+
+/// A link-layer address as the key of a claimant; never 0, because all zeroes is nobody's.
+#[inline(always)]
+pub fn claimant(mac: [u8; 6]) -> u64 {
+    let [a, b, c, d, e, f] = mac;
+    u64::from_be_bytes([1, 0, a, b, c, d, e, f])
 }
 
 /// How the prefixes of one family in one dimension are looked up.
@@ -130,9 +139,20 @@ pub fn filter_bit_v6(first: u32, mask: u32) -> u32 {
 pub struct HookRules {
     /// Interface index.
     pub interface: u32,
-    /// Bitmaps by direction.
-    pub bitmaps: [u16; 2],
+    /// Bitmaps by [`way`].
+    pub bitmaps: [u16; WAYS],
 }
+
+/// How packets come to a hook, of which rules know more than the direction. The first two are the directions.
+pub mod way {
+    /// From the wire, and a claim of a virtual address too: a neighbour advertisement.
+    pub const CLAIM_TOO: usize = 2;
+    /// From the wire, and nothing but a claim: ARP.
+    pub const CLAIM_ONLY: usize = 3;
+}
+
+/// How many of [`way`] there are.
+pub const WAYS: usize = 4;
 
 /// Places for interfaces that rules name.
 pub const HOOK_PLACES: usize = 256;
@@ -155,12 +175,10 @@ pub struct Head {
     pub portless: [u16; 2],
     /// TCP flags, for packets without.
     pub flagless: u16,
-    /// Always zero.
-    pub reserved: u16,
-    /// Interfaces that no rule names, by direction.
-    pub elsewhere: [u16; 2],
-    /// Always zero.
-    pub reserved_too: [u16; 2],
+    /// Claims of virtual addresses, by anybody who is not in the table of claimants.
+    pub claims: u16,
+    /// Interfaces that no rule names, by [`way`].
+    pub elsewhere: [u16; WAYS],
     /// The place of an interface is its index times this, the highest 8 of 32 bits.
     pub multiplier: u32,
     /// Always zero.

@@ -5,6 +5,7 @@
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_skb_load_bytes_relative};
 use aya_ebpf::programs::TcContext;
 use weir_ebpf::parse::Headers;
+use weir_ebpf::rules::claimant;
 use weir_ebpf::vips::*;
 use weir_ebpf::{Address, FlowKey, INGRESS, VipPort};
 
@@ -151,26 +152,29 @@ fn count(context: &TcContext, port: &VipPort, ttl: u8, fell_from: u8) {
 }
 
 /// A packet that is not IP: notes who claims a virtual address by ARP (RFC 826): a reply, or an announcement of oneself
-/// (RFC 5227 section 3). Plain requests do not count: a node may ask in the name of any address that it has.
+/// (RFC 5227 section 3). Plain requests are not noted: a node may ask in the name of any address that it has. Returns whom a
+/// neighbour would believe to have it, as [`claimant`] makes it, or 0: by requests too, from which neighbours learn (RFC 826).
 #[inline(never)]
-pub fn arp(context: &TcContext, direction: u8) {
+pub fn arp(context: &TcContext, direction: u8) -> u64 {
     // SAFETY: as in `stray`.
     let (protocol, interface) = unsafe { ((*context.skb.skb).protocol, (*context.skb.skb).ifindex) };
     if protocol != ETHERTYPE_ARP.to_be() as u32 {
-        return;
+        return 0;
     }
-    let Some(packet) = load::<28>(context, 0) else { return };
+    let Some(packet) = load::<28>(context, 0) else { return 0 };
     let head = u64::from_be_bytes([
         packet[0], packet[1], packet[2], packet[3], packet[4], packet[5], packet[6], packet[7],
     ]);
     let sender = u32::from_ne_bytes([packet[14], packet[15], packet[16], packet[17]]);
     let target = u32::from_ne_bytes([packet[24], packet[25], packet[26], packet[27]]);
     let reply = head == 0x0001_0800_0604_0002;
-    let announcement = head == 0x0001_0800_0604_0001 && sender == target;
-    if reply || announcement {
-        let mac = [packet[8], packet[9], packet[10], packet[11], packet[12], packet[13]];
-        claim(Address::mapped(sender), interface, mac, direction);
+    let request = head == 0x0001_0800_0604_0001;
+    let (vip, mac) =
+        (Address::mapped(sender), [packet[8], packet[9], packet[10], packet[11], packet[12], packet[13]]);
+    if reply || request && sender == target {
+        return claim(vip, interface, mac, direction);
     }
+    if request && VIP_STATES.get_ptr(&vip).is_some() { claimant(mac) } else { 0 }
 }
 
 /// Whether an IP packet is a neighbour advertisement (RFC 4861 section 4.4).
@@ -179,34 +183,35 @@ pub fn is_advertisement(headers: &Headers) -> bool {
     headers.fields.protocol == ICMPV6 && headers.fields.source_port == ADVERTISEMENT
 }
 
-/// Notes who claims a virtual address by a neighbour advertisement.
+/// The same of a neighbour advertisement.
 #[inline(never)]
-pub fn advertisement(context: &TcContext, direction: u8) {
+pub fn advertisement(context: &TcContext, direction: u8) -> u64 {
     // With extension headers it is none that anybody has to believe.
-    let Some(head) = load::<8>(context, 40) else { return };
-    let Some(target) = load_words(context, 48) else { return };
+    let Some(head) = load::<8>(context, 40) else { return 0 };
+    let Some(target) = load_words(context, 48) else { return 0 };
     // The target's link-layer address (section 4.6.1) is the first option, or the answer is to one who knows it.
-    let Some(option) = load::<8>(context, 64) else { return };
+    let Some(option) = load::<8>(context, 64) else { return 0 };
     if head[0] as u16 != ADVERTISEMENT || option[0] != 2 || option[1] != 1 {
-        return;
+        return 0;
     }
     let mac = [option[2], option[3], option[4], option[5], option[6], option[7]];
     // SAFETY: the kernel hands over a valid context; the verifier checks every field access.
     let interface = unsafe { (*context.skb.skb).ifindex };
-    claim(Address(target), interface, mac, direction);
+    claim(Address(target), interface, mac, direction)
 }
 
 #[inline(never)]
-fn claim(vip: Address, interface: u32, mac: [u8; 6], direction: u8) {
+fn claim(vip: Address, interface: u32, mac: [u8; 6], direction: u8) -> u64 {
     if VIP_STATES.get_ptr(&vip).is_none() {
-        return;
+        return 0;
     }
+    let claimant = claimant(mac);
     // SAFETY: no argument.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let key = ClaimKey { vip, interface, mac, direction, reserved: [0; 5] };
     let Some(claims) = VIP_CLAIMS.get_ptr_mut(&key) else {
         let _ = VIP_CLAIMS.insert(&key, &Claims { first: now, last: now, count: 1 }, 1);
-        return;
+        return claimant;
     };
     // SAFETY: a map value; of two CPUs that write the times at once, either is right.
     unsafe {
@@ -216,6 +221,7 @@ fn claim(vip: Address, interface: u32, mac: [u8; 6], direction: u8) {
         (*claims).last = now;
         add(&raw mut (*claims).count, 1);
     }
+    claimant
 }
 
 /// Octets of a packet, from an offset behind its network header's start.

@@ -31,13 +31,14 @@ const PROGRAMS: [&str; 3] = ["weir_guard_in", "weir_guard_out", "weir_answer"];
 const ENDS: [i32; 2] = [2, 7];
 
 /// Maps of rule sets; they live on without an agent.
-pub(super) const PINNED: [&str; 21] = [
+pub(super) const PINNED: [&str; 22] = [
     "GUARD_CONTROL",
     "GUARD_PROGRAMS",
     "GUARD_HEADS",
     "GUARD_BITMAPS",
     "GUARD_RULES",
     "GUARD_PORTS",
+    "GUARD_CLAIMANTS",
     "GUARD_FILTERS_V4",
     "GUARD_FILTERS_V6",
     "GUARD_EXACT_V4",

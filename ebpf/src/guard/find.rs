@@ -121,12 +121,21 @@ pub(super) fn forget(subject: &mut Subject) -> &mut Subject {
 #[inline(always)]
 fn bitmaps(slot: u32, head: &Head, subject: &mut Subject) -> bool {
     let looks = |dimension: u32| head.dimensions & dimension != 0;
-    let Subject { key, flags, piece, search, .. } = subject;
+    let Subject { key, flags, piece, claimant, search, .. } = subject;
     let known = *piece < piece::LATER;
     let numbers = &mut search.bitmaps;
     let (from, to) = (key.source_port(), key.destination_port());
-    numbers[0] =
-        if looks(dimension::HOOK) { hook(head, key.interface(), key.direction() == EGRESS) } else { 0 };
+    let claims = looks(dimension::CLAIM) && *claimant != 0 && key.direction() != EGRESS;
+    let way = match (claims, key.protocol()) {
+        (false, _) => key.direction() as usize,
+        (true, ICMPV6) => way::CLAIM_TOO,
+        (true, _) => way::CLAIM_ONLY,
+    };
+    // ARP is for rules about claims alone.
+    if key.protocol() == 0 && *claimant != 0 && !claims {
+        return false;
+    }
+    numbers[0] = hook(head, key.interface(), way);
     if numbers[0] == NONE as u32 {
         return false;
     }
@@ -159,7 +168,9 @@ fn bitmaps(slot: u32, head: &Head, subject: &mut Subject) -> bool {
     } else {
         0
     };
-    numbers[8] = if looks(dimension::FLAGS) {
+    numbers[8] = if claims {
+        claim(head, slot, *claimant)
+    } else if looks(dimension::FLAGS) {
         let known = known && key.protocol() == TCP;
         (if known { head.flags[*flags as usize] } else { head.flagless }) as u32
     } else {
@@ -179,10 +190,22 @@ fn lowest(word: u64) -> u32 {
 }
 
 #[inline(always)]
-fn hook(head: &Head, interface: u32, egress: bool) -> u32 {
+fn hook(head: &Head, interface: u32, way: usize) -> u32 {
     let place = &head.hooks[(interface.wrapping_mul(head.multiplier) >> 24) as usize & (HOOK_PLACES - 1)];
     let bitmaps = if place.interface == interface { &place.bitmaps } else { &head.elsewhere };
-    bitmaps[egress as usize] as u32
+    bitmaps[way & (WAYS - 1)] as u32
+}
+
+/// A claim has no TCP flags: its bitmaps say that too.
+#[inline(always)]
+fn claim(head: &Head, slot: u32, claimant: u64) -> u32 {
+    if let Some(entries) = GUARD_CLAIMANTS.get(slot)
+        // SAFETY: the value is copied at once.
+        && let Some(bitmap) = unsafe { entries.get(&claimant) }
+    {
+        return *bitmap;
+    }
+    head.claims as u32
 }
 
 #[inline(always)]

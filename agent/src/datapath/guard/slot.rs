@@ -24,6 +24,7 @@ pub(super) struct Slots {
     bitmaps: Table<u32, u32>,
     rules: Table<u32, u32>,
     ports: Table<u32, u32>,
+    claimants: Table<u32, u32>,
     v4: Family,
     v6: Family,
 }
@@ -42,6 +43,7 @@ impl Slots {
             bitmaps: table("GUARD_BITMAPS")?,
             rules: table("GUARD_RULES")?,
             ports: table("GUARD_PORTS")?,
+            claimants: table("GUARD_CLAIMANTS")?,
             v4: Family {
                 filters: table("GUARD_FILTERS_V4")?,
                 exact: table("GUARD_EXACT_V4")?,
@@ -62,6 +64,7 @@ impl Slots {
             Place::new(&self.bitmaps, slot, Some(array(BITMAPS, &contents.bitmaps)?)),
             Place::new(&self.rules, slot, Some(array(RULES, &contents.rules)?)),
             Place::new(&self.ports, slot, ports),
+            Place::new(&self.claimants, slot, numbers(&contents.claimants)?),
         ];
         for (side, tables) in (0..).zip(&contents.addresses) {
             let at = slot * 2 + side;
@@ -84,7 +87,7 @@ impl Family {
         let filter = if pages.is_empty() { None } else { Some(array(FILTER_PAGES, pages)?) };
         Ok([
             Place::new(&self.filters, at, filter),
-            Place::new(&self.exact, at, exact(table)?),
+            Place::new(&self.exact, at, numbers(&table.exact)?),
             Place::new(&self.tries, at, trie(table)?),
         ])
     }
@@ -119,12 +122,13 @@ fn fill_all(places: &[Place<'_>]) -> Result<(), GuardError> {
     })
 }
 
-fn exact<K: Pod, const N: usize>(table: &AddressTable<K, N>) -> Result<Option<OwnedFd>, GuardError> {
-    if table.exact.is_empty() {
+/// Numbers by key; nothing where there is none.
+fn numbers<K: Pod>(entries: &[(K, u32)]) -> Result<Option<OwnedFd>, GuardError> {
+    if entries.is_empty() {
         return Ok(None);
     }
-    let (keys, values): (Vec<K>, Vec<u32>) = table.exact.iter().copied().unzip();
-    filled(HASH, NO_PREALLOC, table.exact.len(), &keys, &values).map(Some)
+    let (keys, values): (Vec<K>, Vec<u32>) = entries.iter().copied().unzip();
+    filled(HASH, NO_PREALLOC, entries.len(), &keys, &values).map(Some)
 }
 
 fn trie<K, const N: usize>(table: &AddressTable<K, N>) -> Result<Option<OwnedFd>, GuardError> {

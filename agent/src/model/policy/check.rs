@@ -75,7 +75,9 @@ fn covers(first: &Rule, later: &Rule) -> bool {
     fn list<T: PartialEq>(wide: &[T], narrow: &[T]) -> bool {
         wide.is_empty() || !narrow.is_empty() && narrow.iter().all(|one| wide.contains(one))
     }
-    first.direction == later.direction
+    first.claimants.is_none()
+        && later.claimants.is_none()
+        && first.direction == later.direction
         && (first.protocol.is_none() || first.protocol == later.protocol)
         && ranges(&first.ports, &later.ports)
         && ranges(&first.source_ports, &later.source_ports)

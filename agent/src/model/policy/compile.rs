@@ -6,14 +6,14 @@ use std::ops::RangeInclusive;
 use bytemuck::Zeroable;
 use thiserror::Error;
 use weir_ebpf::rules::{
-    BITMAPS, Bitmap, EVERY, HOOK_PLACES, Head, NONE, Rule as RuleEntry, UNTAGGED_PLACE, WORDS, action,
-    dimension, rule_flag, unit,
+    BITMAPS, Bitmap, EVERY, HOOK_PLACES, Head, NONE, Rule as RuleEntry, UNTAGGED_PLACE, WAYS, WORDS, action,
+    claimant, dimension, rule_flag, unit,
 };
 
 use super::kind::Mode;
 use super::prefixes::{self, Tables};
 use super::rule::{Action, Addresses, Rule, RuleSet, Unit};
-use crate::model::address::{Direction, IfIndex};
+use crate::model::address::{Direction, IfIndex, Mac};
 
 /// What the maps of a slot hold.
 pub struct Contents {
@@ -27,6 +27,8 @@ pub struct Contents {
     pub ports: Vec<u16>,
     /// Sources and destinations.
     pub addresses: [Tables; 2],
+    /// Who may claim virtual addresses, and the bitmap of each.
+    pub claimants: Vec<(u64, u32)>,
 }
 
 /// The rules are valid, but do not fit.
@@ -62,6 +64,7 @@ pub fn compile(
     protocols(&mut head, &mut bitmaps, rules)?;
     small_tables(&mut head, &mut bitmaps, rules)?;
     let ports = ports(&mut head, &mut bitmaps, rules)?;
+    let claimants = claims(&mut head, &mut bitmaps, rules)?;
     let mut addresses = [Tables::default(), Tables::default()];
     let sides: [(u32, AddressesOf); 2] = [
         (dimension::SOURCE, |rule| rule.source.as_ref()),
@@ -76,7 +79,7 @@ pub fn compile(
         }
     }
     let rules = rules.iter().map(|rule| entry(rule, counter(rule))).collect();
-    Ok(Contents { head, bitmaps: bitmaps.list, rules, ports, addresses })
+    Ok(Contents { head, bitmaps: bitmaps.list, rules, ports, addresses, claimants })
 }
 
 /// One side's addresses of a rule.
@@ -180,18 +183,44 @@ fn hooks(head: &mut Head, bitmaps: &mut Interner, rules: &[Rule]) -> Result<(), 
     };
     let candidates = (0..100_000u32).map(|n| 0x9e37_79b1u32.wrapping_add(n.wrapping_mul(0x0100_0002)) | 1);
     head.multiplier = { candidates }.find(free).ok_or(CompileError::Interfaces)?;
-    for (n, direction) in Direction::ALL.into_iter().enumerate() {
-        head.elsewhere[n] =
-            bitmaps.of(rules, |rule| rule.direction == direction && rule.interfaces.is_none())?;
+    let ways: [fn(&Rule) -> bool; WAYS] = [
+        |rule| rule.direction == Direction::Ingress && rule.claimants.is_none(),
+        |rule| rule.direction == Direction::Egress && rule.claimants.is_none(),
+        |rule| rule.direction == Direction::Ingress,
+        |rule| rule.direction == Direction::Ingress && rule.claimants.is_some(),
+    ];
+    for (n, comes) in ways.into_iter().enumerate() {
+        head.elsewhere[n] = bitmaps.of(rules, |rule| comes(rule) && rule.interfaces.is_none())?;
         for index in &named {
             let at = &mut head.hooks[place(head.multiplier, *index)];
             at.interface = (*index).into();
             at.bitmaps[n] = bitmaps.of(rules, |rule| {
-                rule.direction == direction && rule.interfaces.as_ref().is_none_or(|all| all.contains(index))
+                comes(rule) && rule.interfaces.as_ref().is_none_or(|all| all.contains(index))
             })?;
         }
     }
     Ok(())
+}
+
+/// Claims stand where TCP flags would, which they have not.
+fn claims(head: &mut Head, bitmaps: &mut Interner, rules: &[Rule]) -> Result<Vec<(u64, u32)>, CompileError> {
+    let mut named: Vec<Mac> =
+        rules.iter().filter_map(|rule| rule.claimants.as_ref()).flatten().copied().collect();
+    if rules.iter().all(|rule| rule.claimants.is_none()) {
+        return Ok(Vec::new());
+    }
+    named.sort_unstable();
+    named.dedup();
+    head.dimensions |= dimension::CLAIM;
+    head.claims = bitmaps.of(rules, |rule| rule.flags.is_none())?;
+    named
+        .into_iter()
+        .map(|mac| {
+            let may = |rule: &Rule| rule.claimants.as_ref().is_some_and(|all| all.contains(&mac));
+            let number = bitmaps.of(rules, |rule| rule.flags.is_none() && !may(rule))?;
+            Ok((claimant(mac.0), number.into()))
+        })
+        .collect()
 }
 
 fn protocols(head: &mut Head, bitmaps: &mut Interner, rules: &[Rule]) -> Result<(), CompileError> {

@@ -10,6 +10,7 @@ use super::read::{LeftOut, Reader};
 use super::rule::{Action, Addresses, Rule};
 use super::values;
 use super::world::Served;
+use crate::model::address::BadMac;
 use crate::model::address::Direction::{Egress, Ingress};
 
 /// The port of HBONE, in which the mesh carries traffic encrypted.
@@ -20,7 +21,7 @@ const ACK: u8 = 16;
 /// Rules of the guard of links: who may send what at all.
 pub(super) fn link(reader: &mut Reader<'_>) -> Vec<Rule> {
     let Some(guard) = &reader.policy().spec.link_guard else { return Vec::new() };
-    let LinkGuard { mode, vlans, sources, dhcp_servers, routers } = guard;
+    let LinkGuard { mode, vlans, sources, dhcp_servers, routers, claimants } = guard;
     let name = &reader.policy().metadata.name;
     let deny =
         |rule: &str| Rule { past_failsafe: true, ..Rule::new(name, rule, *mode, Ingress, Action::Deny) };
@@ -53,6 +54,12 @@ pub(super) fn link(reader: &mut Reader<'_>) -> Vec<Rule> {
     }
     if let Some(source) = strangers("linkGuard.routers", routers, &[]) {
         rules.push(Rule { source, protocol: Some(58), icmp_types: vec![134], ..deny("guard-router-advert") });
+    }
+    let macs = claimants.iter().map(|text| text.parse().map_err(|error: BadMac| error.to_string())).collect();
+    if !claimants.is_empty()
+        && let Ok(claimants) = reader.bad("linkGuard.claimants", macs)
+    {
+        rules.push(Rule { claimants: Some(claimants), ..deny("guard-claim") });
     }
     rules
 }

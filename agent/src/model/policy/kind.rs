@@ -60,7 +60,7 @@ pub struct PolicySpec {
     /// Guards virtual addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vip_guard: Option<VipGuard>,
-    /// Guards VLANs, source addresses, DHCP and router advertisements.
+    /// Guards VLANs, source addresses, DHCP, router advertisements and claims of virtual addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_guard: Option<LinkGuard>,
     /// Guards the service mesh: traffic between its pods that is not encrypted.
@@ -427,6 +427,9 @@ pub struct LinkGuard {
     /// Link-local addresses of the routers. Not guarded when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routers: Vec<String>,
+    /// Link-layer addresses that may claim virtual addresses, by ARP or neighbour advertisements. Not guarded when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claimants: Vec<String>,
 }
 
 /// Guards the service mesh.

@@ -100,7 +100,9 @@ impl Rule {
         let in_ranges = |ranges: &[std::ops::RangeInclusive<u16>], port: Option<u16>| {
             ranges.is_empty() || port.is_some_and(|port| ranges.iter().any(|range| range.contains(&port)))
         };
-        self.direction == packet.direction
+        // Claims of virtual addresses are not told from other packets here.
+        self.claimants.is_none()
+            && self.direction == packet.direction
             && self.interfaces.as_ref().is_none_or(|names| names.contains(&packet.interface))
             && self.protocol.is_none_or(|protocol| protocol == packet.protocol)
             && in_ranges(&self.source_ports, packet.ports.map(|ports| ports.0))

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::kind::Mode;
-use crate::model::address::{Direction, IfIndex};
+use crate::model::address::{Direction, IfIndex, Mac};
 
 /// All rules of a node, in the order in which they are asked.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -56,6 +56,8 @@ pub struct Rule {
     pub classes: Vec<u8>,
     /// TCP flags that are set, and that are not.
     pub flags: Option<(u8, u8)>,
+    /// Only claims of virtual addresses (ARP, neighbour advertisements) by others than these.
+    pub claimants: Option<Vec<Mac>>,
     /// What it does.
     pub action: Action,
     /// Whether the failsafe does not save packets from it.
@@ -85,6 +87,7 @@ impl Rule {
             other_vlans: false,
             classes: Vec::new(),
             flags: None,
+            claimants: None,
             action,
             past_failsafe: false,
             pairs: false,

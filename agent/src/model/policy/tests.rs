@@ -100,6 +100,7 @@ fn every_oddity_is_a_named_problem_of_its_field() {
         ),
         ("{sets: [{name: s}]}".to_owned(), "sets[0]", EmptySet, 0),
         ("{sets: [{name: s, file: gone.txt}]}".to_owned(), "sets[0].file", UnreadableSet, 0),
+        ("{linkGuard: {claimants: [router]}}".to_owned(), "linkGuard.claimants", BadValue, 0),
         ("{meshGuard: {sets: []}}".to_owned(), "meshGuard.sets", BadValue, 0),
         ("{vipGuard: {budget: {packets: 5}}}".to_owned(), "vipGuard.budget", BadValue, 0),
     ] {
@@ -153,16 +154,24 @@ fn policies_are_ordered_by_priority_and_then_by_name() {
 #[test]
 fn guards_are_rules_around_those_of_the_policy() {
     let spec = "{rules: [{name: mine, action: Deny}], interfaces: ['eth*'],
-      linkGuard: {mode: Enforce, vlans: [0, 50], sources: [10.0.0.0/8], dhcpServers: [10.0.0.1], routers: ['fe80::1']},
+      linkGuard: {mode: Enforce, vlans: [0, 50], sources: [10.0.0.0/8], dhcpServers: [10.0.0.1], routers: ['fe80::1'], claimants: ['02:00:00:00:00:01']},
       vipGuard: {mode: Enforce, budget: {connections: 10}, services: [{vips: [10.10.50.10], protocol: TCP, ports: [443]}]}}";
     let (set, problems) = outcome(spec);
     assert_eq!(problems, []);
     let names: Vec<_> = set.rules.iter().map(|rule| rule.name.as_str()).collect();
-    let first = ["guard-vlan", "guard-source", "guard-dhcp", "guard-dhcpv6", "guard-router-advert", "mine"];
-    assert_eq!(names[..6], first);
-    assert_eq!(names[6..], ["guard-vip-budget", "guard-vip-service-0", "guard-vip"]);
+    let first = [
+        "guard-vlan",
+        "guard-source",
+        "guard-dhcp",
+        "guard-dhcpv6",
+        "guard-router-advert",
+        "guard-claim",
+        "mine",
+    ];
+    assert_eq!(names[..7], first);
+    assert_eq!(names[7..], ["guard-vip-budget", "guard-vip-service-0", "guard-vip"]);
     assert!(set.rules.iter().all(|rule| rule.interfaces.as_ref().is_some_and(|all| all.len() == 2)));
-    assert!(set.rules[..5].iter().all(|rule| rule.past_failsafe), "they name who may send");
+    assert!(set.rules[..6].iter().all(|rule| rule.past_failsafe), "they name who may send");
 }
 
 #[test]
