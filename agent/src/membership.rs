@@ -56,6 +56,11 @@ where
         tell_readiness(snapshots, guard, remarks, cancel).await;
         Ok(())
     });
+    let (asked, sender, cancel) = (cluster.clone(), events.clone(), stop.clone());
+    tasks.spawn("mesh", async move {
+        kube::follow_peers(asked, sender, cancel).await;
+        Ok(())
+    });
     tasks.spawn("cluster-api", async move {
         kube::follow(cluster, wanted, told, events, stop).await;
         Ok(())

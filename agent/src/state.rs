@@ -15,6 +15,7 @@ use crate::model::capability::Report;
 use crate::model::cluster::{Cluster, Sources};
 use crate::model::interface::Hook;
 use crate::model::link::Link;
+use crate::model::mesh::{self, Peer, PeerProbe};
 use crate::model::neighbour::Neighbour;
 use crate::model::probe::GatewayProbe;
 use crate::model::route::Route;
@@ -46,6 +47,12 @@ pub enum Event {
     Gateway(GatewayProbe),
     /// A gateway is no longer probed.
     GatewayGone(IfIndex, IpAddr),
+    /// The other nodes to probe.
+    Peers(Arc<Vec<Peer>>),
+    /// The probes of another node.
+    Peer(PeerProbe),
+    /// Another node is no longer probed there.
+    PeerGone(IfIndex, IpAddr),
     /// What is known of BFD.
     Bfd(Box<Bfd>),
     /// The virtual addresses wanted on this node.
@@ -91,6 +98,12 @@ pub struct Snapshot {
     /// What probing the gateways has shown.
     #[serde(serialize_with = "values")]
     pub gateways: BTreeMap<(IfIndex, IpAddr), GatewayProbe>,
+    /// The other nodes to probe, as the cluster tells; `None` until it does.
+    #[serde(skip)]
+    pub peers: Option<Arc<Vec<Peer>>>,
+    /// What probing other nodes has shown.
+    #[serde(serialize_with = "values")]
+    pub mesh: BTreeMap<(IfIndex, IpAddr), PeerProbe>,
     /// The virtual addresses wanted on this node.
     pub vips: Vec<Vip>,
     /// BGP as the wire shows it.
@@ -129,6 +142,13 @@ impl Snapshot {
         self.links.get(&index).map_or_else(|| format!("if{index}"), |link| link.name.clone())
     }
 
+    /// The other nodes to probe: those that the cluster tells of, or a folder of manifests.
+    pub fn mesh_peers(&self) -> Arc<Vec<Peer>> {
+        let folder =
+            || Arc::new(self.cluster.as_ref().map_or_else(Vec::new, |all| mesh::peers_in(&self.node, all)));
+        self.peers.clone().unwrap_or_else(folder)
+    }
+
     /// Takes in an event. A pure step: the same events give the same snapshot.
     pub fn apply(&mut self, event: Event) {
         match event {
@@ -162,6 +182,9 @@ impl Snapshot {
             Event::GatewayGone(index, gateway) => {
                 self.gateways.remove(&(index, gateway));
             }
+            Event::Peers(peers) => self.peers = Some(peers),
+            Event::Peer(probe) => _ = self.mesh.insert((probe.interface, probe.address), probe),
+            Event::PeerGone(index, address) => _ = self.mesh.remove(&(index, address)),
             Event::Bfd(bfd) => self.bfd = *bfd,
             Event::Vips(vips) => self.vips = vips,
             Event::Bgp(view) => self.bgp = view,
@@ -199,6 +222,7 @@ impl Snapshot {
             .collect();
         self.neighbours.retain(|(interface, _), _| self.links.contains_key(interface));
         self.gateways.retain(|(interface, _), _| self.links.contains_key(interface));
+        self.mesh.retain(|(interface, _), _| self.links.contains_key(interface));
     }
 
     fn with_history(&self, neighbour: Neighbour) -> Neighbour {
@@ -212,6 +236,7 @@ impl Snapshot {
         self.links.remove(&index);
         self.neighbours.retain(|(interface, _), _| *interface != index);
         self.gateways.retain(|(interface, _), _| *interface != index);
+        self.mesh.retain(|(interface, _), _| *interface != index);
     }
 }
 

@@ -4,8 +4,8 @@ use super::number::{count, si, time, time_or_dash};
 use super::screen::{Colour, Screen};
 use super::table::{Cell, Table, number, room, text};
 use crate::export::proto::{
-    Cluster, DropsResponse, Feature, Flow, FlowsResponse, Gateway, Hook, LinksResponse, Problem, Rate,
-    StatusResponse, TopResponse,
+    Cluster, DropsResponse, Feature, Flow, FlowsResponse, Gateway, Hook, LinksResponse, MeshPeer, Probe,
+    Problem, Rate, StatusResponse, TopResponse,
 };
 
 /// Virtual addresses that `status` names.
@@ -54,6 +54,7 @@ pub(super) fn status(status: &StatusResponse, screen: &Screen) -> String {
         hooks(&status.hooks),
         features(&status.features),
         gateways(&status.gateways),
+        mesh(&status.mesh),
         tcp(status),
         programs(status),
         maps(status),
@@ -154,21 +155,50 @@ fn gateways(gateways: &[Gateway]) -> Table {
     let mut table = Table::new("GATEWAYS", columns);
     for one in gateways {
         for probe in &one.probes {
-            let lost = Cell::coloured(count(probe.lost), (probe.lost > 0).then_some(Colour::Yellow));
-            table.row([
-                one.interface.as_str().into(),
-                one.address.as_str().into(),
-                probe.kind.as_str().into(),
-                count(probe.sent).into(),
-                lost,
-                time_or_dash(probe.last_ns).into(),
-                probe.median_ns.map_or("-".to_owned(), |bound| format!("<{}", time(bound))).into(),
-                one.path_mtu.map_or("-".to_owned(), |octets| octets.to_string()).into(),
-                probe.unable.as_deref().unwrap_or_default().into(),
-            ]);
+            let [sent, lost, last, median, path_mtu, why_not] = shown(probe, one.path_mtu);
+            let place = [one.interface.as_str(), one.address.as_str(), probe.kind.as_str()].map(Cell::from);
+            let [interface, gateway, kind] = place;
+            table.row([interface, gateway, kind, sent, lost, last, median, path_mtu, why_not]);
         }
     }
     table
+}
+
+fn mesh(peers: &[MeshPeer]) -> Table {
+    let columns = [
+        text("NODE"),
+        text("ADDRESS"),
+        text("INTERFACE"),
+        number("SENT"),
+        number("LOST"),
+        number("LAST"),
+        number("MEDIAN"),
+        number("PATH MTU"),
+        text("WHY NOT"),
+    ];
+    let mut table = Table::new("OTHER NODES", columns);
+    let mut peers: Vec<&MeshPeer> = peers.iter().collect();
+    peers.sort_by_key(|one| (&one.node, one.address.contains(':')));
+    for one in peers {
+        let Some(probe) = &one.echo else { continue };
+        let [sent, lost, last, median, path_mtu, why_not] = shown(probe, one.path_mtu);
+        let [node, address, interface] =
+            [one.node.as_str(), one.address.as_str(), one.interface.as_str()].map(Cell::from);
+        table.row([node, address, interface, sent, lost, last, median, path_mtu, why_not]);
+    }
+    table
+}
+
+/// What a series of probes has shown: sent, lost, last, median, path MTU, and why it cannot be sent.
+fn shown(probe: &Probe, path_mtu: Option<u32>) -> [Cell; 6] {
+    [
+        count(probe.sent).into(),
+        Cell::coloured(count(probe.lost), (probe.lost > 0).then_some(Colour::Yellow)),
+        time_or_dash(probe.last_ns).into(),
+        probe.median_ns.map_or("-".to_owned(), |bound| format!("<{}", time(bound))).into(),
+        path_mtu.map_or("-".to_owned(), |octets| octets.to_string()).into(),
+        probe.unable.as_deref().unwrap_or_default().into(),
+    ]
 }
 
 fn tcp(status: &StatusResponse) -> Table {

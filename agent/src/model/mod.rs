@@ -14,6 +14,7 @@ pub mod interface;
 pub mod link;
 pub mod loss;
 pub mod measurement;
+pub mod mesh;
 pub mod neighbour;
 pub mod policy;
 pub mod probe;

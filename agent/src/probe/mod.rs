@@ -1,4 +1,4 @@
-//! Probes the gateways of the uplinks: ARP and neighbour discovery, echo, path MTU.
+//! Probes the gateways of the uplinks (ARP and neighbour discovery, echo, path MTU), and a few other nodes (echo, path MTU).
 //!
 //! What to send and what an answer means is decided in [`crate::model::probe`]; here are the sockets and the clock.
 
@@ -7,6 +7,7 @@ mod socket;
 pub mod vip;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
@@ -23,7 +24,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::address::{IfIndex, Mac};
-use crate::model::probe::{Answer, Plan, Prober, Refusal, Request, Target, Transmit, targets};
+use crate::model::mesh::{self, PeerProbe};
+use crate::model::probe::{Answer, GatewayProbe, Plan, Prober, Refusal, Request, Target, Transmit, targets};
 use crate::state::{Event, Snapshot};
 use socket::{Envelope, Way};
 use wire::Family;
@@ -68,10 +70,10 @@ fn refused(what: &str, error: &io::Error, grant: &str) -> String {
     format!("cannot open a socket for {what}: {error}; {way_out}")
 }
 
-/// Probes the gateways that the snapshot's routes show through `uplinks`, until `stop`.
+/// Probes the gateways that the snapshot's routes show through `uplinks`, and its peers, until `stop`.
 ///
-/// Results go out as [`Event::Gateway`] at most once a second for each gateway, and [`Event::GatewayGone`] when a gateway is
-/// no longer one.
+/// Results go out as [`Event::Gateway`] and [`Event::Peer`] at most once a second for each, and [`Event::GatewayGone`] or
+/// [`Event::PeerGone`] when it is no longer one.
 ///
 /// # Errors
 /// When the runtime cannot watch the sockets.
@@ -100,7 +102,7 @@ pub async fn run(
                 }
                 None => return Ok(()),
             },
-            _ = publish.tick() => shell.prober.changed().into_iter().map(Event::Gateway).collect(),
+            _ = publish.tick() => shell.changed(),
             () = channels.readable() => {
                 shell.take(&channels);
                 continue;
@@ -139,13 +141,15 @@ async fn sleep_until(wake: Option<Instant>) {
 /// The prober with a clock and a source of randomness.
 struct Shell {
     prober: Prober,
+    /// The names of the other nodes among the targets.
+    peers: BTreeMap<(IfIndex, IpAddr), String>,
     origin: Instant,
     state: u64,
 }
 
 impl Shell {
     fn new(prober: Prober) -> Self {
-        Self { prober, origin: Instant::now(), state: Self::seed() }
+        Self { prober, peers: BTreeMap::new(), origin: Instant::now(), state: Self::seed() }
     }
 
     fn seed() -> u64 {
@@ -153,9 +157,41 @@ impl Shell {
     }
 
     fn follow(&mut self, snapshot: &Snapshot, uplinks: &impl Fn(&Snapshot) -> Vec<IfIndex>) -> Vec<Event> {
-        let targets = targets(&snapshot.links, &snapshot.routes, &uplinks(snapshot));
+        let mut targets = targets(&snapshot.links, &snapshot.routes, &uplinks(snapshot));
+        let mut peers = BTreeMap::new();
+        for (target, node) in mesh::targets(&snapshot.mesh_peers(), &snapshot.links, &snapshot.routes) {
+            let key = (target.interface, target.gateway);
+            // A node that is a gateway too is probed as that.
+            if !targets.iter().any(|one| (one.interface, one.gateway) == key) {
+                peers.insert(key, node);
+                targets.push(target);
+            }
+        }
+        let before = std::mem::replace(&mut self.peers, peers);
         let gone = self.prober.follow(targets, self.origin.elapsed(), &mut random(&mut self.state));
-        gone.into_iter().map(|(interface, gateway)| Event::GatewayGone(interface, gateway)).collect()
+        // A gateway may become a node that is none, and the other way round.
+        let gateways = gone.iter().filter(|key| !before.contains_key(key));
+        let gateways = gateways.chain(self.peers.keys().filter(|key| !before.contains_key(key)));
+        let gateways = gateways.map(|(interface, address)| Event::GatewayGone(*interface, *address));
+        let peers = before.keys().filter(|key| !self.peers.contains_key(key));
+        let peers = peers.map(|(interface, address)| Event::PeerGone(*interface, *address));
+        gateways.chain(peers).collect()
+    }
+
+    /// Results that are news.
+    fn changed(&mut self) -> Vec<Event> {
+        let peers = &self.peers;
+        let event = |probe: GatewayProbe| match peers.get(&(probe.interface, probe.gateway)) {
+            Some(node) => Event::Peer(PeerProbe {
+                node: node.clone(),
+                interface: probe.interface,
+                address: probe.gateway,
+                echo: probe.echo,
+                path_mtu: probe.path_mtu,
+            }),
+            None => Event::Gateway(probe),
+        };
+        self.prober.changed().into_iter().map(event).collect()
     }
 
     /// Sends all that is due; returns when to look again.

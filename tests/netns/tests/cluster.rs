@@ -207,6 +207,16 @@ async fn objects_of_the_cluster_become_rows_and_workloads() -> Result<()> {
     // What other nodes are to do is not known, and nothing is concluded from that.
     assert_eq!(row["findings"].as_array().map_or(0, Vec::len), 0, "{row:#}");
 
+    // The other node answers at an address that its Node tells.
+    pair.peer.address(UPLINK, "10.0.0.3/24")?;
+    site.until("the other node is probed", || {
+        let other = site.status()?["mesh"][0].clone();
+        let answered = |echo: &Value| {
+            echo["sent"].as_u64().zip(echo["lost"].as_u64()).is_some_and(|(sent, lost)| sent > lost)
+        };
+        Ok(other["node"] == "node2" && other["address"] == "10.0.0.3" && answered(&other["echo"]))
+    })?;
+
     // A kind that is not there is off, says so, and comes when it comes.
     site.until("the missing kind is told", || Ok(site.status()?["cluster"]["missing"] == json!([MISSING])))?;
     let (code, text) = site.agent.readiness()?;

@@ -354,3 +354,106 @@ fn two_hosts_with_one_address_are_seen_by_their_answers() -> Result<()> {
     }
     Ok(())
 }
+
+/// What the agent's own probes of another node show, by family: sent, lost, path MTU.
+fn asked(agent: &Agent<'_>, node: &str, family: &str) -> Result<[u64; 3]> {
+    let (scrape, labels) = (agent.scrape()?, [("peer_node", node), ("family", family)]);
+    let count = |name| scrape.count(name, &labels);
+    let path_mtu = scrape.sum("weir_mesh_path_mtu_bytes", &labels) as u64;
+    Ok([count("weir_mesh_probes_total"), count("weir_mesh_probes_lost_total"), path_mtu])
+}
+
+#[test]
+fn nodes_ask_each_other_for_latency_loss_and_path_mtu() -> Result<()> {
+    skip_unless_available!("nodes_ask_each_other_for_latency_loss_and_path_mtu");
+    let lab = Lab::without_vip_routes()?;
+    let manifests = Manifests::new(&objects())?;
+    let mut agent = agent(&lab.nodes[0], &manifests, &[])?;
+    // A smaller link at one of them: larger packets are not answered.
+    lab.nodes[2].ip(&format!("link set {UPLINK} mtu 1400"))?;
+    agent.start()?;
+    let families = ["ipv4", "ipv6"];
+    // A veth device takes in a VLAN tag's four octets more than its MTU.
+    for (node, mtu) in [("node2", 1500..=1500), ("node3", 1400..=1404)] {
+        until(&format!("{node} answers in both families, up to its MTU"), Duration::from_secs(120), || {
+            let all = families.map(|family| asked(&agent, node, family));
+            let all = all.into_iter().collect::<Result<Vec<_>>>()?;
+            Ok(all.iter().all(|[sent, _, path_mtu]| *sent > 1 && mtu.contains(path_mtu)))
+        })
+        .with_context(|| agent.weirctl(&["status"]).unwrap_or_default())?;
+    }
+    ensure!(asked(&agent, "node1", "ipv4")? == [0; 3], "a node asks itself");
+    lab.nodes[1].ip(&format!("link set {UPLINK} down"))?;
+    let lost = |node| -> Result<u64> {
+        let all =
+            families.map(|family| asked(&agent, node, family)).into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(all.iter().map(|[_, lost, _]| *lost).min().unwrap_or(0))
+    };
+    let (before, other) = (lost("node2")?, lost("node3")?);
+    until("the node that is away is told", LIMIT, || Ok(lost("node2")? >= before + 3))?;
+    ensure!(lost("node3")? <= other + 1, "the other one answers on");
+    let text = agent.weirctl(&["status"])?;
+    ensure!(text.contains("OTHER NODES") && text.contains("node3"), "{text}");
+    // A node that is no longer one is not asked any more.
+    manifests.write(&Objects { nodes: vec![1, 3], ..objects() })?;
+    until("its series are gone", LIMIT, || Ok(asked(&agent, "node2", "ipv4")? == [0; 3]))?;
+    ensure!(asked(&agent, "node3", "ipv6")?[0] > 0);
+    Ok(())
+}
+
+#[test]
+fn a_stranger_that_claims_an_address_is_told_and_not_believed() -> Result<()> {
+    skip_unless_available!("a_stranger_that_claims_an_address_is_told_and_not_believed");
+    let lab = Lab::without_vip_routes()?;
+    let manifests = Manifests::new(&Objects {
+        vips: vec![ON_LINK.to_owned()],
+        pool: vec!["10.10.30.128/25".to_owned()],
+        ..objects()
+    })?;
+    let [owner, stranger] = [1, 2].map(|n| &lab.nodes[n]);
+    let mac = |host: &Host| -> Result<String> {
+        Ok(host.mac(UPLINK)?.map(|octet| format!("{octet:02x}")).join(":"))
+    };
+    let folder = tempfile::tempdir()?;
+    let policy = folder.path().join("policy.yaml");
+    let text = format!(
+        "apiVersion: weir.dev/v1alpha1\nkind: DatapathPolicy\nmetadata: {{name: link}}\n\
+         spec: {{linkGuard: {{mode: Enforce, claimants: ['{}']}}}}\n",
+        mac(owner)?
+    );
+    std::fs::write(&policy, text)?;
+    let policy = policy.to_str().context("a plain path")?;
+    let more = ["--vip-probe", "tcp", "--policy", policy, "--policy-deadline", "600"];
+    let mut agent = agent(&lab.nodes[0], &manifests, &more)?;
+    agent.start()?;
+    agent.await_interface(UPLINK)?;
+    until("the address and the policy are known", LIMIT, || {
+        let active = agent.scrape()?.sum("weir_policy_generation", &[("state", "active")]);
+        Ok(active == 1.0 && row(&agent, ON_LINK).is_ok())
+    })
+    .with_context(|| agent.log_text())?;
+    stranger.address(UPLINK, &format!("{ON_LINK}/32"))?;
+    let drops = || -> Result<u64> {
+        let labels = [("policy", "link"), ("rule", "guard-claim"), ("verdict", "drop"), ("mode", "enforce")];
+        Ok(agent.scrape()?.count("weir_policy_packets_total", &labels))
+    };
+    until("the stranger's answers end here", LIMIT, || Ok(drops()? > 0)).with_context(|| agent.log_text())?;
+    let believed = |host: &Host| -> Result<bool> {
+        let mut command = std::process::Command::new("ip");
+        command.args(["-n", lab.nodes[0].name(), "neigh", "show", "to", ON_LINK]);
+        let output = weir_netns::namespace::succeed(&mut command)?;
+        Ok(String::from_utf8(output.stdout)?.contains(&mac(host)?))
+    };
+    owner.address(UPLINK, &format!("{ON_LINK}/32"))?;
+    until("the owner is believed", LIMIT, || {
+        ensure!(!believed(stranger)?, "the stranger is believed");
+        believed(owner)
+    })
+    .with_context(|| agent.log_text())?;
+    until("both are told", LIMIT, || {
+        ensure!(!believed(stranger)?, "the stranger is believed");
+        Ok(states(&agent, ON_LINK)?.iter().any(|state| state == "two-macs"))
+    })
+    .with_context(|| agent.log_text())?;
+    Ok(())
+}

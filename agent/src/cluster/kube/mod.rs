@@ -6,6 +6,7 @@
 
 mod access;
 mod kinds;
+mod mesh;
 mod pods;
 mod shelf;
 mod watch;
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use access::{Access, AccessError};
+pub use mesh::follow_peers;
 pub use write::{Reports, report};
 
 use self::access::Answers;
@@ -144,7 +146,8 @@ pub async fn follow(
 async fn copy_policies(shelf: &mut Shelf, file: &Path) -> Result<(), ()> {
     let Some(policies) = shelf.policies() else { return Ok(()) };
     let path = file.to_owned();
-    let written = tokio::task::spawn_blocking(move || durable::replace_on_disk(&path, policies.as_bytes())).await;
+    let written =
+        tokio::task::spawn_blocking(move || durable::replace_on_disk(&path, policies.as_bytes())).await;
     written.map_err(std::io::Error::other).flatten().map_err(|error| {
         tracing::error!(%error, file = %file.display(), "the cluster's policies cannot be kept; those in force stay");
         shelf.tell_policies_again();

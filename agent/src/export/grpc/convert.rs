@@ -16,6 +16,7 @@ use crate::model::host::HostCounters;
 use crate::model::link::{Link, LinkCounters, LinkKind};
 use crate::model::loss::{LossLayer, Losses};
 use crate::model::measurement::{Measurement, SourceError};
+use crate::model::mesh::PeerProbe;
 use crate::model::probe::{GatewayProbe, Probe};
 use crate::model::tcp::TcpCounters;
 use crate::state::Snapshot;
@@ -65,6 +66,7 @@ pub(super) fn status(
         hooks: hooks(snapshot),
         features: features(snapshot),
         gateways: snapshot.gateways.values().map(|one| gateway(snapshot, one)).collect(),
+        mesh: snapshot.mesh.values().map(|one| mesh_peer(snapshot, one)).collect(),
         vips: snapshot.vips.iter().map(|vip| vip.0.to_string()).collect(),
         conntrack: conntrack.map(|table| proto::Conntrack { entries: table.entries, limit: table.limit }),
         unobserved_ns: nanoseconds(snapshot.unobserved),
@@ -163,6 +165,16 @@ fn gateway(snapshot: &Snapshot, one: &GatewayProbe) -> proto::Gateway {
         interface: snapshot.interface_name(one.interface),
         address: one.gateway.to_string(),
         probes: probes.map(|(kind, one)| probe(kind, one)).into(),
+        path_mtu: one.path_mtu,
+    }
+}
+
+fn mesh_peer(snapshot: &Snapshot, one: &PeerProbe) -> proto::MeshPeer {
+    proto::MeshPeer {
+        node: one.node.clone(),
+        interface: snapshot.interface_name(one.interface),
+        address: one.address.to_string(),
+        echo: Some(probe("echo", &one.echo)),
         path_mtu: one.path_mtu,
     }
 }

@@ -11,6 +11,7 @@ mod exposition;
 mod family;
 mod kernel;
 mod link;
+mod mesh;
 mod own;
 mod policy;
 mod probe;
@@ -111,6 +112,7 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
         link::FAMILIES,
         kernel::FAMILIES,
         probe::FAMILIES,
+        mesh::FAMILIES,
         policy::FAMILIES,
         bgp::FAMILIES,
         bfd::FAMILIES,
@@ -145,6 +147,7 @@ impl Collector for Scrape {
         link::write(&mut page, &self.snapshot, self.host.as_ref())?;
         kernel::write(&mut page, self)?;
         probe::write(&mut page, &self.snapshot)?;
+        mesh::write(&mut page, &self.snapshot)?;
         if let Some(status) = &self.policy {
             policy::write(&mut page, status)?;
         }

@@ -47,6 +47,7 @@ const BOUNDS: &[(&str, &str)] = &[
         "peer",
         "256 BGP sessions; those that never came up are forgotten after ten minutes, others after a day; of BFD: the sessions, at most 64",
     ),
+    ("peer_node", "the 8 other nodes that this one probes"),
     ("peer_asn", "1 for each BGP session, or `unknown`"),
     ("place", "2: `here`, `all`"),
     ("policy", "the policies of the node"),

@@ -1,4 +1,4 @@
-//! Active probes of the gateways: what they have shown, and (in [`Prober`]) what to send next.
+//! Active probes of the gateways, and of other nodes: what they have shown, and (in [`Prober`]) what to send next.
 
 mod mtu;
 mod prober;
@@ -63,8 +63,10 @@ pub struct Target {
     pub mac: Option<Mac>,
     /// The interface's maximum transmission unit in octets.
     pub link_mtu: u32,
-    /// Which gateway.
+    /// Which gateway, or which other node.
     pub gateway: IpAddr,
+    /// Whether it is asked on the link layer too: another node may be behind a router.
+    pub neighbour: bool,
 }
 
 /// The gateways to probe: those of the given uplinks' routes, default routes first, at most [`GATEWAYS_MAX`].
@@ -79,7 +81,13 @@ pub fn targets(links: &BTreeMap<IfIndex, Link>, routes: &[Route], uplinks: &[IfI
         let Some(link) = links.get(&hop.interface).filter(|link| link.admin_up) else { continue };
         let known = found.iter().any(|one| one.interface == link.index && one.gateway == gateway);
         if !known && uplinks.contains(&link.index) && found.len() < GATEWAYS_MAX {
-            found.push(Target { interface: link.index, mac: link.mac, link_mtu: link.mtu, gateway });
+            found.push(Target {
+                interface: link.index,
+                mac: link.mac,
+                link_mtu: link.mtu,
+                gateway,
+                neighbour: true,
+            });
         }
     }
     found

@@ -320,7 +320,11 @@ impl Gateway {
     /// When a kind may be sent next; sized probes wait until small ones are answered.
     fn due(&self, kind: Kind) -> Option<Duration> {
         let series = &self.series[kind as usize];
-        let ready = kind != Kind::PathMtu || self.series[Kind::Echo as usize].alive == Some(true);
+        let ready = match kind {
+            Kind::LinkLayer => self.target.neighbour,
+            Kind::Echo => true,
+            Kind::PathMtu => self.series[Kind::Echo as usize].alive == Some(true),
+        };
         (ready && series.pending.is_none()).then_some(series.due)
     }
 

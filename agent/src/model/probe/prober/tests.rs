@@ -7,7 +7,7 @@ use super::*;
 const GATEWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
 fn target(index: u32, link_mtu: u32) -> Target {
-    Target { interface: index.try_into().unwrap(), mac: None, link_mtu, gateway: GATEWAY }
+    Target { interface: index.try_into().unwrap(), mac: None, link_mtu, gateway: GATEWAY, neighbour: true }
 }
 
 /// A gateway on a simulated wire: what it answers, after how long.
