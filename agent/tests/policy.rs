@@ -21,8 +21,8 @@ use weir_agent::model::class::Class;
 use weir_agent::model::policy::kind::{DatapathPolicy, Mode};
 use weir_agent::model::policy::reference::{Budgets, Surroundings};
 use weir_agent::model::policy::{
-    Action, Addresses, Budget, Packet, Rule, RuleSet, Source, Unit, Vital, World, compile, failsafe, read,
-    read_frame,
+    Action, Addresses, Budget, Packet, Pair, Rule, RuleSet, Source, Unit, Vital, World, compile, failsafe,
+    read, read_frame,
 };
 use weir_agent::model::vip::Vip;
 use weir_ebpf::rules::Control;
@@ -250,6 +250,56 @@ fn claims_of_virtual_addresses_by_strangers_are_dropped_and_nothing_else() {
     enforce(&mut kernel, &audit);
     assert!(!dropped(&kernel, Direction::Ingress, &arp(2, vip4, mac(9), "10.0.0.1")));
     assert_eq!(counts(&kernel, &audit)[0], (0, 1, 0));
+}
+
+#[test]
+fn traffic_of_enrolled_pods_outside_the_mesh_is_counted_by_pair_and_denied() {
+    let Some(fs) = bpffs("traffic_of_enrolled_pods_outside_the_mesh_is_counted_by_pair_and_denied") else {
+        return;
+    };
+    let mut kernel = Kernel::load(&fs);
+    let (a, b, a6, b6) = ("10.1.0.1", "10.1.0.2", "fd00:1::1", "fd00:1::2");
+    let answer = |packet: Packet| Packet { ports: packet.ports.map(|(from, to)| (to, from)), ..packet };
+    let udp = |packet: Packet| Packet { protocol: 17, flags: None, ..packet };
+    for (mode, denied) in [("Audit", false), ("Enforce", true)] {
+        let text = format!(
+            "{{apiVersion: weir.dev/v1alpha1, kind: DatapathPolicy, metadata: {{name: m}}, spec: {{\
+             sets: [{{name: pods, cidrs: [10.1.0.0/24, 'fd00:1::/64']}}], meshGuard: {{mode: {mode}, sets: [pods]}}}}}}"
+        );
+        let (set, problems) = read(&[policy(&text, &[])], &world());
+        assert_eq!(problems, []);
+        enforce(&mut kernel, &set);
+        for (what, packet, outside) in [
+            ("HBONE", tcp(a, b, 15_008, 2), false),
+            ("an answer of HBONE", answer(tcp(b, a, 15_008, 0x12)), false),
+            ("HBONE by IPv6", tcp(a6, b6, 15_008, 2), false),
+            ("plain TCP", tcp(a, b, 8080, 2), true),
+            ("plain TCP by IPv6", tcp(a6, b6, 8080, 2), true),
+            ("UDP", udp(tcp(a, b, 8080, 0)), true),
+            ("a probe by the kubelet", tcp("10.0.0.2", b, 8080, 2), false),
+            ("a probe as ambient has it", tcp("169.254.7.127", b, 8080, 2), false),
+            ("traffic to a pod that is not enrolled", tcp(a, "10.2.0.2", 8080, 2), false),
+        ] {
+            for direction in Direction::ALL {
+                let fate = dropped(&kernel, direction, &packet.to_frame());
+                assert_eq!(fate, denied && outside, "{mode}: {what}, {direction:?}");
+            }
+        }
+    }
+    // One packet of each kind, way and mode.
+    let mut pairs: Vec<_> = kernel.guard.pairs().unwrap();
+    pairs.sort_by_key(|pair| (pair.rule.clone(), pair.source));
+    let seen = |rule: &str, from: &str, to: &str| -> u64 {
+        let of = |pair: &&_| -> bool {
+            let Pair { rule: name, source, destination, .. } = pair;
+            name == rule && source.to_string() == from && destination.to_string() == to
+        };
+        pairs.iter().filter(of).map(|pair| pair.packets).sum()
+    };
+    for rule in ["m/guard-mesh-in", "m/guard-mesh-out"] {
+        assert_eq!((seen(rule, a, b), seen(rule, a6, b6), seen(rule, b, a)), (2, 2, 0), "{rule}");
+    }
+    assert_eq!(seen("m/guard-mesh-udp-in", a, b), 2);
 }
 
 #[test]

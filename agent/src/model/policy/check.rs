@@ -32,7 +32,9 @@ pub(super) fn check(set: &RuleSet, problems: &mut Vec<Problem>) {
             let text = format!("{} decides on every packet of this rule before it", before.full_name());
             tell(Reason::Shadowed, text);
         }
-        let drops = matches!(rule.action, Action::Deny | Action::Rate(_)) && !rule.past_failsafe;
+        // The mesh guard is about all ports but one: nobody named those of the failsafe.
+        let drops =
+            matches!(rule.action, Action::Deny | Action::Rate(_)) && !rule.past_failsafe && !rule.pairs;
         let hit = vital.iter().find(|vital| {
             drops
                 && vital.direction == rule.direction
