@@ -141,34 +141,33 @@ fn features(features: &[Feature]) -> Table {
 }
 
 fn gateways(gateways: &[Gateway]) -> Table {
-    let columns = [
-        text("INTERFACE"),
-        text("GATEWAY"),
-        text("PROBE"),
-        number("SENT"),
-        number("LOST"),
-        number("LAST"),
-        number("MEDIAN"),
-        number("PATH MTU"),
-        text("WHY NOT"),
-    ];
-    let mut table = Table::new("GATEWAYS", columns);
-    for one in gateways {
-        for probe in &one.probes {
-            let [sent, lost, last, median, path_mtu, why_not] = shown(probe, one.path_mtu);
-            let place = [one.interface.as_str(), one.address.as_str(), probe.kind.as_str()].map(Cell::from);
-            let [interface, gateway, kind] = place;
-            table.row([interface, gateway, kind, sent, lost, last, median, path_mtu, why_not]);
-        }
-    }
-    table
+    let rows = gateways.iter().flat_map(|one| {
+        let place = [one.interface.as_str(), one.address.as_str()];
+        one.probes.iter().map(move |probe| ([place[0], place[1], probe.kind.as_str()], probe, one.path_mtu))
+    });
+    probes("GATEWAYS", ["INTERFACE", "GATEWAY", "PROBE"], rows)
 }
 
 fn mesh(peers: &[MeshPeer]) -> Table {
+    let mut peers: Vec<&MeshPeer> = peers.iter().collect();
+    peers.sort_by_key(|one| (&one.node, one.address.contains(':')));
+    let rows = peers.into_iter().filter_map(|one| {
+        let place = [one.node.as_str(), one.address.as_str(), one.interface.as_str()];
+        Some((place, one.echo.as_ref()?, one.path_mtu))
+    });
+    probes("OTHER NODES", ["NODE", "ADDRESS", "INTERFACE"], rows)
+}
+
+/// A table of series of probes: where each goes, what it has shown, and the path MTU.
+fn probes<'a>(
+    title: &'static str,
+    [first, second, third]: [&'static str; 3],
+    rows: impl Iterator<Item = ([&'a str; 3], &'a Probe, Option<u32>)>,
+) -> Table {
     let columns = [
-        text("NODE"),
-        text("ADDRESS"),
-        text("INTERFACE"),
+        text(first),
+        text(second),
+        text(third),
         number("SENT"),
         number("LOST"),
         number("LAST"),
@@ -176,29 +175,21 @@ fn mesh(peers: &[MeshPeer]) -> Table {
         number("PATH MTU"),
         text("WHY NOT"),
     ];
-    let mut table = Table::new("OTHER NODES", columns);
-    let mut peers: Vec<&MeshPeer> = peers.iter().collect();
-    peers.sort_by_key(|one| (&one.node, one.address.contains(':')));
-    for one in peers {
-        let Some(probe) = &one.echo else { continue };
-        let [sent, lost, last, median, path_mtu, why_not] = shown(probe, one.path_mtu);
-        let [node, address, interface] =
-            [one.node.as_str(), one.address.as_str(), one.interface.as_str()].map(Cell::from);
-        table.row([node, address, interface, sent, lost, last, median, path_mtu, why_not]);
+    let mut table = Table::new(title, columns);
+    for ([first, second, third], probe, path_mtu) in rows {
+        table.row([
+            first.into(),
+            second.into(),
+            third.into(),
+            count(probe.sent).into(),
+            Cell::coloured(count(probe.lost), (probe.lost > 0).then_some(Colour::Yellow)),
+            time_or_dash(probe.last_ns).into(),
+            probe.median_ns.map_or("-".to_owned(), |bound| format!("<{}", time(bound))).into(),
+            path_mtu.map_or("-".to_owned(), |octets| octets.to_string()).into(),
+            probe.unable.as_deref().unwrap_or_default().into(),
+        ]);
     }
     table
-}
-
-/// What a series of probes has shown: sent, lost, last, median, path MTU, and why it cannot be sent.
-fn shown(probe: &Probe, path_mtu: Option<u32>) -> [Cell; 6] {
-    [
-        count(probe.sent).into(),
-        Cell::coloured(count(probe.lost), (probe.lost > 0).then_some(Colour::Yellow)),
-        time_or_dash(probe.last_ns).into(),
-        probe.median_ns.map_or("-".to_owned(), |bound| format!("<{}", time(bound))).into(),
-        path_mtu.map_or("-".to_owned(), |octets| octets.to_string()).into(),
-        probe.unable.as_deref().unwrap_or_default().into(),
-    ]
 }
 
 fn tcp(status: &StatusResponse) -> Table {

@@ -65,12 +65,13 @@ impl FromStr for Mac {
     type Err = BadMac;
 
     fn from_str(text: &str) -> Result<Self, BadMac> {
-        let octets: Vec<u8> = text
-            .split([':', '-'])
-            .map(|octet| u8::from_str_radix(octet, 16))
-            .collect::<Result<_, _>>()
-            .map_err(|_| BadMac(text.to_owned()))?;
-        octets.try_into().map(Mac).map_err(|_| BadMac(text.to_owned()))
+        // The number parser would take a sign, and any number of zeroes.
+        let octet = |octet: &str| {
+            let plain = octet.len() <= 2 && octet.bytes().all(|digit| digit.is_ascii_hexdigit());
+            plain.then(|| u8::from_str_radix(octet, 16).ok()).flatten()
+        };
+        let octets: Option<Vec<u8>> = text.split([':', '-']).map(octet).collect();
+        octets.and_then(|octets| octets.try_into().ok()).map(Mac).ok_or_else(|| BadMac(text.to_owned()))
     }
 }
 
@@ -168,6 +169,8 @@ mod tests {
     #[test]
     fn mac_prints_what_it_reads() {
         assert_eq!("02:00:5e:10:00:Ab".parse::<Mac>().unwrap().to_string(), "02:00:5e:10:00:ab");
-        assert!("02:00:5e:10:00".parse::<Mac>().is_err());
+        for bad in ["02:00:5e:10:00", "+2:00:5e:10:00:ab", "002:0:5e:10:0:ab", "02::5e:10:00:ab", ""] {
+            assert!(bad.parse::<Mac>().is_err(), "{bad}");
+        }
     }
 }

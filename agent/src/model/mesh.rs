@@ -55,11 +55,22 @@ pub fn sample<'a>(own: &str, nodes: impl IntoIterator<Item = &'a str>) -> Vec<&'
     others
 }
 
-/// A node as peers: its first address of each family.
+/// A node as peers: its first address of each family. What a Node must not have (multicast, loopback, an address without its link)
+/// is never asked, whoever wrote it there.
 pub fn peers_of(node: &Node) -> Vec<Peer> {
-    let first = |v4: bool| node.addresses.iter().find(|address| address.is_ipv4() == v4);
+    let first =
+        |v4: bool| node.addresses.iter().find(|address| address.is_ipv4() == v4 && is_ones(**address));
     let addresses = [first(true), first(false)].into_iter().flatten();
     addresses.map(|address| Peer { node: node.name.clone(), address: *address }).collect()
+}
+
+/// Whether an address can be that of one node, and needs no interface to tell it from others.
+fn is_ones(address: IpAddr) -> bool {
+    let bound = match address {
+        IpAddr::V4(v4) => v4.is_broadcast() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !(bound || address.is_multicast() || address.is_loopback() || address.is_unspecified())
 }
 
 /// The peers that a folder of manifests shows: none where it does not tell of other nodes.
@@ -145,7 +156,21 @@ mod tests {
 
     #[test]
     fn a_node_is_asked_at_one_address_of_each_family() {
-        let addresses = ["10.0.0.2", "10.0.0.3", "fd00::2"].map(|text| text.parse().unwrap()).to_vec();
+        let bad = [
+            "224.0.0.1",
+            "127.0.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "169.254.1.1",
+            "fe80::1",
+            "ff02::1",
+            "::1",
+        ];
+        let addresses = bad
+            .into_iter()
+            .chain(["10.0.0.2", "10.0.0.3", "fd00::2"])
+            .map(|text| text.parse().unwrap())
+            .collect();
         let node = Node { name: "b".into(), addresses, labels: Default::default() };
         let all: Vec<String> = peers_of(&node).iter().map(|peer| peer.address.to_string()).collect();
         assert_eq!(all, ["10.0.0.2", "fd00::2"]);

@@ -8,6 +8,8 @@
     reason = "each test binary uses its part; what cannot be done fails the test, and a skip is told"
 )]
 
+pub mod rules;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
