@@ -243,6 +243,8 @@ async fn serve(parts: Parts, report: weir_agent::model::capability::Report) -> a
     )
     .await?;
     tasks.spawn("signals", signals(args, targets, control.clone(), given, stop));
+    // The state ends with the last that could tell it anything.
+    drop(events);
     let result = tasks.run().await;
     // Last of all: until here packets went out.
     if let Some(control) = control {

@@ -28,6 +28,18 @@ fn refused(agent: &mut Agent<'_>) -> Result<String> {
 }
 
 #[test]
+fn an_agent_that_is_told_to_stop_ends_all_its_tasks() -> Result<()> {
+    skip_unless_available!("an_agent_that_is_told_to_stop_ends_all_its_tasks");
+    let pair = Pair::new()?;
+    let mut agent = Agent::new(&pair.node, &built("weir-agent")?, &["--interface", UPLINK, "--vip", VIP4])?;
+    agent.start()?;
+    ensure!(agent.process()?.stop()?.success());
+    let words = agent.log_text();
+    ensure!(words.contains("stopped;") && !words.contains("did not end"), "{words}");
+    Ok(())
+}
+
+#[test]
 fn an_unknown_interface_is_named() -> Result<()> {
     skip_unless_available!("an_unknown_interface_is_named");
     let pair = Pair::new()?;
