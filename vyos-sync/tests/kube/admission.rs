@@ -1,10 +1,13 @@
 //! Who may write what: the admission policies, run by a real API server.
 
+use std::time::Duration;
+
 use http::{HeaderName, HeaderValue};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Config};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use weir_apiserver::{ApiServer, User, apply, install};
 
 use crate::rig::network;
@@ -50,11 +53,38 @@ async fn set_condition(client: &Client, kind: &str) -> kube::Result<Node> {
     Api::<Node>::all(client.clone()).patch_status("node-a", &how, &Patch::Apply(&node)).await
 }
 
-async fn refused(client: &Client, object: &Value, word: &str) {
-    match apply(client, object).await {
-        Ok(_) => panic!("taken: {object}"),
-        Err(error) => assert!(format!("{error:#}").contains(word), "{error:#}"),
+/// A server acts on roles and policies a moment after it took them, and tells nobody when: what is
+/// asked of it is asked until it answers so.
+async fn in_the_end(mut ask: impl AsyncFnMut() -> Result<(), String>) {
+    let limit = Instant::now() + Duration::from_secs(30);
+    while let Err(error) = ask().await {
+        assert!(Instant::now() < limit, "{error}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+fn refusal<T>(answer: Result<T, impl std::fmt::Display>, word: &str) -> Result<(), String> {
+    match answer {
+        Ok(_) => Err(format!("taken, where {word:?} was to be the answer")),
+        Err(error) if format!("{error:#}").contains(word) => Ok(()),
+        Err(error) => Err(format!("{error:#}")),
+    }
+}
+
+async fn taken(client: &Client, object: &Value) {
+    in_the_end(async || apply(client, object).await.map(drop).map_err(|e| format!("{e:#}"))).await;
+}
+
+async fn refused(client: &Client, object: &Value, word: &str) {
+    in_the_end(async || refusal(apply(client, object).await, word)).await;
+}
+
+async fn condition_taken(client: &Client, kind: &str) {
+    in_the_end(async || set_condition(client, kind).await.map(drop).map_err(|e| e.to_string())).await;
+}
+
+async fn condition_refused(client: &Client, kind: &str, word: &str) {
+    in_the_end(async || refusal(set_condition(client, kind).await, word)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,26 +110,19 @@ async fn who_may_write_what() {
         apply(&admin, &object).await.unwrap();
     }
     let (sync, person) = (acting(&api, ACCOUNT, None).await, acting(&api, "jane", None).await);
-    // Policies are in force a moment after they are written.
-    let limit = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
-    while apply(&person, &change()).await.is_ok() {
-        assert!(tokio::time::Instant::now() < limit, "the policies never came into force");
-        crate::rig::delete(&admin, &change()).await;
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    }
     refused(&person, &change(), "only vyos-sync writes it").await;
-    apply(&sync, &change()).await.unwrap();
+    taken(&sync, &change()).await;
 
     refused(&person, &raw(), "needs the verb \"configure\"").await;
     let configure = json!([{"apiGroups": ["weir.dev"], "resources": ["routers"], "resourceNames": ["gw"], "verbs": ["configure"]}]);
     for object in role("configurers", configure, "weirs") {
         apply(&admin, &object).await.unwrap();
     }
-    apply(&person, &raw()).await.unwrap();
+    taken(&person, &raw()).await;
 
     let (here, elsewhere) =
         (acting(&api, AGENT, Some("node-a")).await, acting(&api, AGENT, Some("node-b")).await);
-    apply(&here, &word("node-a")).await.unwrap();
+    taken(&here, &word("node-a")).await;
     refused(&elsewhere, &word("node-a"), "on that very node").await;
     refused(&person, &word("node-a"), "on that very node").await;
 
@@ -110,21 +133,19 @@ async fn who_may_write_what() {
     apply(&admin, &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a"}}))
         .await
         .unwrap();
-    set_condition(&here, "WeirDatapathReady").await.unwrap();
-    let error = set_condition(&here, "Ready").await.unwrap_err();
-    assert!(error.to_string().contains("WeirDatapathReady and no other"), "{error}");
-    let error = set_condition(&elsewhere, "WeirDatapathReady").await.unwrap_err();
-    assert!(error.to_string().contains("on that very node"), "{error}");
+    condition_taken(&here, "WeirDatapathReady").await;
+    condition_refused(&here, "Ready", "WeirDatapathReady and no other").await;
+    condition_refused(&elsewhere, "WeirDatapathReady", "on that very node").await;
 
     let mut by_hand = word("node-a");
     by_hand.as_object_mut().unwrap().remove("status");
     by_hand["spec"]["routing"] = json!("Drained");
-    apply(&person, &by_hand).await.unwrap();
+    taken(&person, &by_hand).await;
 
     let mut bad = network("default", "bad", 40);
     bad["spec"]["subnets"] = json!([{"cidr": "10.10.40.7/24"}]);
     refused(&person, &bad, "the network address").await;
     bad["spec"]["subnets"] = json!([{"cidr": "10.10.40.0/24", "gateway": "10.10.41.1"}]);
     refused(&person, &bad, "in its own subnet").await;
-    apply(&person, &network("default", "good", 40)).await.unwrap();
+    taken(&person, &network("default", "good", 40)).await;
 }
