@@ -78,7 +78,7 @@ lint: ## Check the format, and run clippy with warnings denied
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@$(CARGO) clippy --locked --manifest-path ebpf/Cargo.toml --target-dir target/ebpf-host --all-targets -- -D warnings
 
-images: ## Build static programs and, where there is a builder, container images on scratch
+images: ## Build static programs and container images of them on scratch
 	@echo "images: weir-agent and vyos-sync"
-	@scripts/setup.sh build
+	@scripts/setup.sh images
 	@scripts/images.sh

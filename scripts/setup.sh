@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh build   a compiler and linker for the eBPF programs
 #   scripts/setup.sh lint    build, rustfmt and clippy
+#   scripts/setup.sh images  build, and a builder of images, where none works yet
 #   scripts/setup.sh fuzz    build, and a C++ compiler for libFuzzer
 #   scripts/setup.sh demo    build, and the programs that the lab runs
 #   scripts/setup.sh bench   demo, and what only the benchmarks are compared with
@@ -73,6 +74,12 @@ want_build() {
   [ -z "$(nightly_with_source)" ] || return 0
   want rustc-web test -x /usr/bin/rustc -- "the Rust compiler that builds the eBPF programs"
   want libstd-rust-web-dev-bpf bpf_core_of /usr/bin/rustc -- "Rust's core library, built for eBPF"
+}
+
+builds_images() { has buildah || docker info || podman info; }
+
+want_images() {
+  want buildah builds_images -- "builds container images"
 }
 
 want_fuzz() {
@@ -274,13 +281,14 @@ main() {
   local mode=${1:-build}
   case $mode in
   build | lint) want_build ;;
+  images) want_build && want_images ;;
   fuzz) want_build && want_fuzz ;;
   demo) want_build && want_demo ;;
   bench) want_build && want_demo && want_bench ;;
   dashboards) want_build && want_demo && want_dashboards ;;
   test) want_build && want_demo && want_test ;;
   kernels) want_build && want_kernels ;;
-  *) fail "unknown mode '$mode': one of build, lint, fuzz, demo, bench, dashboards, test, kernels" ;;
+  *) fail "unknown mode '$mode': one of build, lint, images, fuzz, demo, bench, dashboards, test, kernels" ;;
   esac
   check_rust
   one_at_a_time
