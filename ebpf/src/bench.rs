@@ -108,7 +108,7 @@ pub fn bench_trie_flows(packet: TcContext) -> i32 {
 #[classifier]
 pub fn bench_judge_flows(packet: TcContext) -> i32 {
     next_source(&packet);
-    let Some((subject, _)) = guard::read::<INGRESS>(&packet) else { return -1 };
+    let Some(subject) = guard::read::<INGRESS>(&packet) else { return -1 };
     if guard::verdict(&packet, subject) == guard::Verdict::Drop { 2 } else { -1 }
 }
 

@@ -83,7 +83,7 @@ fn any_other(context: &TcContext, before: Headers, mut packet: Packet) -> u32 {
     let (interface, direction) = (before.fields.interface, before.fields.direction);
     match parsed {
         Parsed::Ip => {
-            if watch::is_advertisement(&headers) {
+            if watch::is_advertisement(headers.fields.protocol, headers.fields.source_port) {
                 watch::advertisement(context, direction);
             }
             flow(&headers.key(), &packet)

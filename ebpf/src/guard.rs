@@ -8,7 +8,7 @@ mod find;
 
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::programs::{TcContext, XdpContext};
-use weir_ebpf::parse::{Headers, Parsed, parse, piece};
+use weir_ebpf::parse::{Headers, Parsed, parse, piece, plain_v4};
 use weir_ebpf::rules::{ANSWER, Control, Head, control, dimension};
 use weir_ebpf::{FlowKey, INGRESS, UNTAGGED};
 
@@ -70,10 +70,12 @@ pub fn judge_elsewhere<const DIRECTION: u8>(context: &TcContext) {
 /// Judges and counts a packet.
 #[inline(always)]
 pub fn packet<const DIRECTION: u8>(context: &TcContext) -> i32 {
-    let Some((subject, headers)) = read::<DIRECTION>(context) else { return TCX_NEXT };
+    let Some(subject) = read::<DIRECTION>(context) else { return TCX_NEXT };
     subject.claimant = match subject.parsed {
+        IP if watch::is_advertisement(subject.key.protocol(), subject.key.source_port()) => {
+            watch::advertisement(context, DIRECTION)
+        }
         NOT_IP => watch::arp(context, DIRECTION),
-        IP if watch::is_advertisement(&headers) => watch::advertisement(context, DIRECTION),
         _ => 0,
     };
     let subject = find::forget(subject);
@@ -104,7 +106,7 @@ pub fn packet<const DIRECTION: u8>(context: &TcContext) -> i32 {
 
 /// Reads a packet at a hook.
 #[inline(always)]
-pub fn read<const DIRECTION: u8>(context: &TcContext) -> Option<(&'static mut Subject, Headers)> {
+pub fn read<const DIRECTION: u8>(context: &TcContext) -> Option<&'static mut Subject> {
     let skb = context.skb.skb;
     // SAFETY: the kernel hands over a valid context; the verifier checks every field access. The helper has no argument.
     let (interface, length, segments, tagged, tci, now) = unsafe {
@@ -112,57 +114,77 @@ pub fn read<const DIRECTION: u8>(context: &TcContext) -> Option<(&'static mut Su
         (skb.ifindex, skb.len, skb.gso_segs, skb.vlan_present, skb.vlan_tci, bpf_jiffies64())
     };
     let vlan = if tagged != 0 { tci as u16 & 0x0fff } else { UNTAGGED };
-    let (parsed, headers) = count::read(context, Headers::new(interface, DIRECTION, vlan), length);
-    let segments = if segments > 1 { segments } else { 1 };
-    Some((keep(parsed, &headers, length as u64, segments, now)?, headers))
+    let before = Headers::new(interface, DIRECTION, vlan);
+    let subject = place(length as u64, if segments > 1 { segments } else { 1 }, now)?;
+    // SAFETY: the verifier knows the bounds of a packet.
+    let plain = unsafe { plain_v4(context.data(), context.data_end(), &before) };
+    if let Some((key, flags)) = plain {
+        keep_plain(subject, key, flags);
+    } else {
+        let (parsed, headers) = count::read(context, before, length);
+        keep(subject, parsed, &headers);
+    }
+    Some(find::forget(subject))
 }
 
-/// Puts what was read of a packet into this CPU's place for it.
+/// This CPU's place for a packet.
 #[inline(always)]
-fn keep(
-    parsed: Parsed,
-    headers: &Headers,
-    length: u64,
-    segments: u32,
-    now: u64,
-) -> Option<&'static mut Subject> {
+fn place(length: u64, segments: u32, now: u64) -> Option<&'static mut Subject> {
     let subject = GUARD_SUBJECT.get_ptr_mut(0)?;
     // SAFETY: the element is this CPU's own, and no packet comes in between: softirqs are off.
     let subject = unsafe { &mut *subject };
-    subject.key = headers.key();
-    (subject.length, subject.now, subject.segments, subject.claimant) = (length, now, segments, 0);
-    (subject.flags, subject.piece, subject.answer) = (headers.flags, headers.piece, 0);
+    (subject.length, subject.now, subject.segments) = (length, now, segments);
+    (subject.claimant, subject.answer) = (0, 0);
+    Some(subject)
+}
+
+/// Puts there what the short way read.
+#[inline(always)]
+fn keep_plain(subject: &mut Subject, key: FlowKey, flags: u8) {
+    (subject.key, subject.flags, subject.piece, subject.parsed) = (key, flags, piece::WHOLE, IP);
+}
+
+/// Puts there what the long way read.
+#[inline(always)]
+fn keep(subject: &mut Subject, parsed: Parsed, headers: &Headers) {
+    (subject.key, subject.flags, subject.piece) = (headers.key(), headers.flags, headers.piece);
     subject.parsed = match parsed {
         Parsed::Ip => IP,
         Parsed::NotIp => NOT_IP,
         Parsed::Short | Parsed::Malformed => SENSELESS,
     };
-    Some(find::forget(subject))
 }
 
 /// Drops what a rule drops for sure, before the kernel makes a packet of it. Everything else goes on to the hook, where it is
 /// judged and counted.
 #[inline(always)]
 pub fn early(context: &XdpContext) -> u32 {
-    if !Control(control_word(control::WORD)).is_on() {
-        return XDP_PASS;
-    }
+    if settings().guarded != 0 && is_dropped_early(context).is_some() { XDP_DROP } else { XDP_PASS }
+}
+
+#[inline(always)]
+fn is_dropped_early(context: &XdpContext) -> Option<()> {
     // SAFETY: the kernel hands over a valid context; the helper has no argument.
     let (interface, now) = unsafe { ((*context.ctx).ingress_ifindex, bpf_jiffies64()) };
     let mut headers = Headers::new(interface, INGRESS, UNTAGGED);
     let (start, end) = (context.data(), context.data_end());
+    let subject = place((end - start) as u64, 1, now)?;
     // SAFETY: the verifier knows the bounds of a packet.
-    if unsafe { parse(start, end, &mut headers) } != Parsed::Ip {
-        return XDP_PASS;
+    if let Some((key, flags)) = unsafe { plain_v4(start, end, &headers) } {
+        keep_plain(subject, key, flags);
+    } else {
+        // SAFETY: as above.
+        let parsed = unsafe { parse(start, end, &mut headers) };
+        keep(subject, parsed, &headers);
     }
-    let Some(subject) = keep(Parsed::Ip, &headers, (end - start) as u64, 1, now) else { return XDP_PASS };
+    let subject = find::forget(subject);
     let slot = slot_in_force(now);
-    let Some(head) = GUARD_HEADS.get_value(slot, &0) else { return XDP_PASS };
+    let head = GUARD_HEADS.get_value(slot, &0)?;
     // The device may have taken the tag off: only the hook knows it.
-    if head.dimensions & dimension::VLAN != 0 {
-        return XDP_PASS;
+    if subject.parsed != IP || head.dimensions & dimension::VLAN != 0 {
+        return None;
     }
-    if find::rules(context, slot, head, subject) == Some(Verdict::Drop) { XDP_DROP } else { XDP_PASS }
+    find::rules(context, slot, head, subject).filter(|verdict| *verdict == Verdict::Drop).map(drop)
 }
 
 /// Asks the set in force.
@@ -192,21 +214,15 @@ fn unparsable<F: Frame>(frame: &F, head: &Head, subject: &Subject) -> Verdict {
 /// The slot whose rules hold now. The deadline of an unconfirmed set passes here, whether or not an agent lives.
 #[inline(always)]
 fn slot_in_force(now: u64) -> u32 {
-    let word = Control(control_word(control::WORD));
-    if word.is_expired(now) && control_word(control::EXPIRED) != word.0 {
-        if let Some(expired) = GUARD_CONTROL.get_ptr_mut(control::EXPIRED) {
-            // SAFETY: a map value; every CPU stores the same word.
-            unsafe { core::ptr::write_volatile(expired, word.0) }
-        }
+    let Some(words) = GUARD_CONTROL.get_ptr_mut(0) else { return 0 };
+    let word = |which: u32| {
+        // SAFETY: in a map value; volatile, because the agent and other CPUs store it while we run.
+        unsafe { words.cast::<u64>().add(which as usize).read_volatile() }
+    };
+    let control = Control(word(control::WORD));
+    if control.is_expired(now) && word(control::EXPIRED) != control.0 {
+        // SAFETY: as above; every CPU stores the same word.
+        unsafe { words.cast::<u64>().add(control::EXPIRED as usize).write_volatile(control.0) }
     }
-    word.slot(now, control_word(control::HEARTBEAT))
-}
-
-#[inline(always)]
-fn control_word(which: u32) -> u64 {
-    match GUARD_CONTROL.get_ptr(which) {
-        // SAFETY: a map value; volatile, because the agent stores it while we run.
-        Some(word) => unsafe { core::ptr::read_volatile(word) },
-        None => 0,
-    }
+    control.slot(now, word(control::HEARTBEAT))
 }

@@ -16,7 +16,7 @@ use bytemuck::{Pod, Zeroable};
 pub use flow::{FlowCount, FlowFields, FlowKey, Slot};
 
 /// Changes whenever a key or value below changes its meaning or its layout: pinned maps of another layout are not reused.
-pub const LAYOUT: u32 = 5;
+pub const LAYOUT: u32 = 6;
 
 /// Slots a CPU in the front cache of flows, a power of two; the loader lowers it on machines with many CPUs. The cache is
 /// one array, a CPU's slots after another's: unlike a per-CPU array it has its slots on cache lines of their own, takes no

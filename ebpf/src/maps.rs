@@ -79,7 +79,7 @@ pub static CLOCK: Array<Clock> = Array::with_max_entries(1, 0);
 
 /// Which set of rules is in force: words of `rules::control`. Mapped by the agent, which stores each at once.
 #[map]
-pub static GUARD_CONTROL: Array<u64> = Array::with_max_entries(control::COUNT, MAPPABLE);
+pub static GUARD_CONTROL: Array<[u64; control::COUNT as usize]> = Array::with_max_entries(1, MAPPABLE);
 /// The programs that judge, by direction, and the one that answers.
 #[map]
 pub static GUARD_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(ANSWER + 1, 0);

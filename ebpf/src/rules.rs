@@ -390,7 +390,7 @@ pub mod event_flag {
     pub const XDP: u8 = 4;
 }
 
-/// Elements of the control map. Each is one word, so that it changes at once.
+/// Words of the one element of the control map. Each changes at once.
 pub mod control {
     /// A [`super::Control`].
     pub const WORD: u32 = 0;

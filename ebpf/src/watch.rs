@@ -4,7 +4,6 @@
 
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_skb_load_bytes_relative};
 use aya_ebpf::programs::TcContext;
-use weir_ebpf::parse::Headers;
 use weir_ebpf::rules::claimant;
 use weir_ebpf::vips::*;
 use weir_ebpf::{Address, FlowKey, INGRESS, VipPort};
@@ -177,10 +176,10 @@ pub fn arp(context: &TcContext, direction: u8) -> u64 {
     if request && VIP_STATES.get_ptr(&vip).is_some() { claimant(mac) } else { 0 }
 }
 
-/// Whether an IP packet is a neighbour advertisement (RFC 4861 section 4.4).
+/// Whether a packet of that protocol and with that "source port" is a neighbour advertisement (RFC 4861 section 4.4).
 #[inline(always)]
-pub fn is_advertisement(headers: &Headers) -> bool {
-    headers.fields.protocol == ICMPV6 && headers.fields.source_port == ADVERTISEMENT
+pub fn is_advertisement(protocol: u8, kind: u16) -> bool {
+    protocol == ICMPV6 && kind == ADVERTISEMENT
 }
 
 /// The same of a neighbour advertisement.

@@ -51,14 +51,16 @@ pub(super) fn rules<F: Frame>(frame: &F, slot: u32, head: &Head, subject: &mut S
     let bitmaps = GUARD_BITMAPS.get(slot)?;
     let [hook, source, destination, from, to, protocol, vlan, class, flags] = subject.search.bitmaps;
     let hook = bitmaps.get(hook)?;
-    let source = bitmaps.get(source)?;
-    let destination = bitmaps.get(destination)?;
-    let from = bitmaps.get(from)?;
-    let to = bitmaps.get(to)?;
-    let protocol = bitmaps.get(protocol)?;
-    let vlan = bitmaps.get(vlan)?;
-    let class = bitmaps.get(class)?;
-    let flags = bitmaps.get(flags)?;
+    // All rules and those of the hook are those of the hook: a dimension that no rule looks at costs no lookup.
+    let of = |number: u32| if number == EVERY as u32 { Some(hook) } else { bitmaps.get(number) };
+    let source = of(source)?;
+    let destination = of(destination)?;
+    let from = of(from)?;
+    let to = of(to)?;
+    let protocol = of(protocol)?;
+    let vlan = of(vlan)?;
+    let class = of(class)?;
+    let flags = of(flags)?;
     subject.search.summary = hook.summary
         & source.summary
         & destination.summary
@@ -125,15 +127,17 @@ fn bitmaps(slot: u32, head: &Head, subject: &mut Subject) -> bool {
     let known = *piece < piece::LATER;
     let numbers = &mut search.bitmaps;
     let (from, to) = (key.source_port(), key.destination_port());
-    let claims = looks(dimension::CLAIM) && *claimant != 0 && key.direction() != EGRESS;
-    let way = match (claims, key.protocol()) {
-        (false, _) => key.direction() as usize,
-        (true, ICMPV6) => way::CLAIM_TOO,
-        (true, _) => way::CLAIM_ONLY,
-    };
-    // ARP is for rules about claims alone.
-    if key.protocol() == 0 && *claimant != 0 && !claims {
-        return false;
+    let mut claims = false;
+    let mut way = key.direction() as usize;
+    if *claimant != 0 {
+        claims = looks(dimension::CLAIM) && key.direction() != EGRESS;
+        way = match (claims, key.protocol()) {
+            (false, ICMPV6) => way,
+            // ARP is for rules about claims alone.
+            (false, _) => return false,
+            (true, ICMPV6) => way::CLAIM_TOO,
+            (true, _) => way::CLAIM_ONLY,
+        };
     }
     numbers[0] = hook(head, key.interface(), way);
     if numbers[0] == NONE as u32 {

@@ -23,7 +23,7 @@ unsafe impl Sync for Words {}
 
 impl Words {
     /// Maps the pinned array.
-    pub(super) fn map(table: &Table<u32, u64>) -> Result<Self, TableError> {
+    pub(super) fn map(table: &Table<u32, [u64; control::COUNT as usize]>) -> Result<Self, TableError> {
         let length = NonZeroUsize::new(LENGTH).ok_or_else(|| table.failed("map", nix::Error::EINVAL))?;
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at a place of the kernel's choice touches nothing that is there.
