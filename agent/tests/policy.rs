@@ -17,13 +17,14 @@ use kernel::{Kernel, LOOPBACK, bpffs, chain};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
-use weir_agent::model::address::{Direction, IfIndex};
+use weir_agent::model::address::{Direction, IfIndex, Mac};
 use weir_agent::model::class::Class;
 use weir_agent::model::policy::kind::Mode;
 use weir_agent::model::policy::reference::{Budgets, Surroundings};
 use weir_agent::model::policy::{
-    Action, Addresses, Budget, Packet, Rule, RuleSet, Unit, Vital, failsafe, read, read_frame,
+    Action, Addresses, Budget, Claim, Packet, Rule, RuleSet, Unit, Vital, failsafe, read, read_frame,
 };
+use weir_agent::model::vip::Vip;
 use weir_ebpf::rules::Control;
 
 const BLOCK: &str = "
@@ -263,11 +264,11 @@ fn rule() -> impl Strategy<Value = Rule> {
             (any::<u8>(), any::<u8>()).prop_map(|(a, b)| (a & 0x17 & b, !a & 0x17 & b)),
         ),
         proptest::option::weighted(0.2, prop_oneof![Just(vec![1u32]), Just(vec![7]), Just(vec![1, 7])]),
-        proptest::collection::vec(0u8..20, 0..3),
-        any::<bool>(),
+        proptest::collection::vec(prop_oneof![4 => 0u8..20, 1 => 133u8..138], 0..3),
+        (any::<bool>(), claimants()),
     );
     (what, which).prop_map(|((egress, action, source, destination, audit, bits), which)| {
-        let (protocol, ports, source_ports, vlans, flags, interfaces, icmp_types, web) = which;
+        let (protocol, ports, source_ports, vlans, flags, interfaces, icmp_types, (web, claimants)) = which;
         let direction = if egress { Direction::Egress } else { Direction::Ingress };
         let mode = if audit { Mode::Audit } else { Mode::Enforce };
         let index =
@@ -283,13 +284,50 @@ fn rule() -> impl Strategy<Value = Rule> {
             Some(1 | 58) => rule.icmp_types = icmp_types,
             _ => {}
         }
+        rule.claimants = claimants.filter(|_| !matches!(protocol, Some(6 | 17 | 132)));
+        if rule.claimants.is_some() && !web {
+            // ARP has none of these, so most such rules would never match.
+            (rule.source, rule.destination, rule.protocol) = (None, None, None);
+            (rule.ports, rule.source_ports, rule.icmp_types, rule.vlans) = (vec![], vec![], vec![], vec![]);
+            rule.other_vlans = false;
+        }
         rule.classes = if web && protocol == Some(6) { vec![1] } else { vec![] };
         rule
     })
 }
 
-/// A frame of many kinds: tags, options, extension headers, fragments, cut short.
+/// Addresses of the above that are virtual, and link-layer addresses that claim them.
+const VIPS: [&str; 2] = [V4[1], V6[1]];
+const CLAIMANTS: [Mac; 3] = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]), Mac([2, 0, 0, 0, 0, 3])];
+
+fn claimants() -> impl Strategy<Value = Option<Vec<Mac>>> {
+    let some = proptest::sample::subsequence(CLAIMANTS.to_vec(), 0..CLAIMANTS.len());
+    proptest::option::weighted(0.4, some)
+}
+
+/// A claim of an address, virtual or not, with an octet that says something else.
+fn claim() -> impl Strategy<Value = Vec<u8>> {
+    let address = prop_oneof![4 => proptest::sample::select(&VIPS[..]), 1 => Just(V4[2]), 1 => Just(V6[2])];
+    let mac = proptest::sample::select(&CLAIMANTS[..]);
+    let wrong = proptest::option::weighted(0.3, (14usize..86, any::<u8>()));
+    (address, mac, wrong).prop_map(|(address, mac, wrong)| {
+        let claim = Claim { address: address.parse().unwrap(), mac };
+        let mut frame = Packet::claiming(claim, lo()).to_frame();
+        if let Some((at, octet)) = wrong
+            && let Some(place) = frame.get_mut(at)
+        {
+            *place = octet;
+        }
+        frame
+    })
+}
+
 fn frame() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![6 => ip_frame(), 1 => claim()]
+}
+
+/// A frame of many kinds: tags, options, extension headers, fragments, cut short.
+fn ip_frame() -> impl Strategy<Value = Vec<u8>> {
     let v4 = (
         proptest::sample::select(&V4[..]),
         proptest::sample::select(&V4[..]),
@@ -383,8 +421,10 @@ fn random_rules_decide_on_random_packets_as_the_reference_does() {
     let classes = [web];
     kernel.targets.sort_into(&classes).unwrap();
     assert_eq!(kernel.targets.class_numbers().unwrap()["web"], 1);
+    let vips = VIPS.map(|vip| vip.parse().unwrap());
+    kernel.targets.aim_at_vips(&vips.map(Vip)).unwrap();
     let mut runner = TestRunner::new(Config::default());
-    let (mut drops, mut decided, mut refused) = (0, 0, Vec::new());
+    let (mut drops, mut decided, mut claims, mut refused) = (0, 0, 0, Vec::new());
     for number in 0..SETS {
         let rules = proptest::collection::vec(rule(), 1..if number % 4 == 0 { 200 } else { 14 });
         let mut rules = rules.new_tree(&mut runner).unwrap().current();
@@ -410,7 +450,7 @@ fn random_rules_decide_on_random_packets_as_the_reference_does() {
             };
             let read = read_frame(&frame, direction, lo());
             let web = read.as_ref().is_ok_and(|packet| packet.class(&classes) == Some("web"));
-            let around = Surroundings { class: u8::from(web), ..Surroundings::default() };
+            let around = Surroundings { class: u8::from(web), vips: vips.to_vec(), resolvers: Vec::new() };
             let decision = set.decide(&read, &around, &mut budgets, 1_000_000_000_000);
             let told = || {
                 format!("set {number}: {set:#?}\nframe {frame:02x?}\nread {read:?}\ndecision {decision:?}")
@@ -426,19 +466,21 @@ fn random_rules_decide_on_random_packets_as_the_reference_does() {
             );
             assert_eq!(moved.collect::<Vec<_>>(), decision.acted, "{}", told());
             drops += u64::from(verdict);
+            claims += u64::from(decision.rule.is_some_and(|rule| set.rules[rule].claimants.is_some()));
             decided += u64::from(decision.rule.is_some());
         }
     }
     // The generators must reach both verdicts often, or this shows nothing.
     let all = (SETS * PACKETS - refused.len()) as u64;
     eprintln!(
-        "{all} packets, {drops} dropped; {} frames the kernel does not run on: {:02x?}",
+        "{all} packets, {drops} dropped, {claims} by claim; {} frames the kernel does not run on: {:02x?}",
         refused.len(),
         refused.first()
     );
     assert!(refused.len() < SETS * PACKETS / 5, "{} frames were refused", refused.len());
+    assert!(claims > 10, "{claims} claims decided of {all} packets");
     assert!(
-        drops > all / 10 && drops < all * 9 / 10 && decided > all / 10,
+        drops > all / 15 && drops < all * 9 / 10 && decided > all / 10,
         "{drops} dropped, {decided} decided of {all}"
     );
 }

@@ -15,6 +15,7 @@ const FROM_NETWORK_HEADER: u32 = 1;
 /// `BPF_HDR_START_MAC`.
 const FROM_LINK_HEADER: u32 = 0;
 const ETHERTYPE_ARP: u16 = 0x0806;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ICMPV6: u8 = 58;
 /// ICMPv6 type of a neighbour advertisement (RFC 4861 section 4.4).
 const ADVERTISEMENT: u16 = 136;
@@ -185,6 +186,11 @@ pub fn is_advertisement(protocol: u8, kind: u16) -> bool {
 /// The same of a neighbour advertisement.
 #[inline(never)]
 pub fn advertisement(context: &TcContext, direction: u8) -> u64 {
+    // SAFETY: the kernel hands over a valid context; the verifier checks every field access.
+    let (protocol, interface) = unsafe { ((*context.skb.skb).protocol, (*context.skb.skb).ifindex) };
+    if protocol != ETHERTYPE_IPV6.to_be() as u32 {
+        return 0;
+    }
     // With extension headers it is none that anybody has to believe.
     let Some(head) = load::<8>(context, 40) else { return 0 };
     let Some(target) = load_words(context, 48) else { return 0 };
@@ -194,8 +200,6 @@ pub fn advertisement(context: &TcContext, direction: u8) -> u64 {
         return 0;
     }
     let mac = [option[2], option[3], option[4], option[5], option[6], option[7]];
-    // SAFETY: the kernel hands over a valid context; the verifier checks every field access.
-    let interface = unsafe { (*context.skb.skb).ifindex };
     claim(Address(target), interface, mac, direction)
 }
 

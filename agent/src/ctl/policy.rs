@@ -49,11 +49,17 @@ pub(super) struct TraceArgs {
     #[arg(long, default_value = "ingress")]
     direction: String,
     /// Source address.
-    #[arg(long, value_name = "ADDRESS")]
-    from: String,
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "claims")]
+    from: Option<String>,
     /// Destination address.
-    #[arg(long, value_name = "ADDRESS")]
-    to: String,
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "claims")]
+    to: Option<String>,
+    /// The packet claims this address, by ARP or a neighbour advertisement, and is nothing else.
+    #[arg(long, value_name = "ADDRESS", requires = "mac", conflicts_with_all = ["from", "to", "vlan"])]
+    claims: Option<String>,
+    /// Link-layer address of the claimant.
+    #[arg(long, value_name = "MAC", requires = "claims")]
+    mac: Option<String>,
     /// A name such as tcp, or a number.
     #[arg(long, default_value = "tcp")]
     protocol: String,
@@ -98,14 +104,16 @@ pub(super) async fn run(client: &mut Client, mut printer: Printer, command: Comm
             let request = PolicyTraceRequest {
                 interface: args.interface,
                 direction: args.direction,
-                source: args.from,
-                destination: args.to,
+                source: args.from.unwrap_or_default(),
+                destination: args.to.unwrap_or_default(),
                 protocol: args.protocol,
                 source_port: args.source_port,
                 destination_port: args.port,
                 vlan: args.vlan,
                 tcp_flags: args.flags,
                 icmp_type: args.icmp_type,
+                claims: args.claims.unwrap_or_default(),
+                mac: args.mac.unwrap_or_default(),
             };
             let trace = client.policy_trace(request).await?.into_inner();
             printer.print(&trace, view_trace)
@@ -234,7 +242,32 @@ fn view_diff(difference: &PolicyDiffResponse, screen: &Screen) -> String {
         ]);
     }
     let end = format!("{changed} of {} flows would change\n", difference.flows);
-    table.render(screen) + &end + &problems(&difference.policy_problems).render(screen)
+    table.render(screen)
+        + &end
+        + &view_claims(difference, screen)
+        + &problems(&difference.policy_problems).render(screen)
+}
+
+/// Claims of virtual addresses, where there are any.
+fn view_claims(difference: &PolicyDiffResponse, screen: &Screen) -> String {
+    if difference.claims == 0 {
+        return String::new();
+    }
+    let columns = [text("CLAIMED"), text("BY"), text("INTERFACE"), text("NOW"), text("THEN"), text("RULE")];
+    let mut table = Table::new("", columns);
+    for change in &difference.claim_changes {
+        let rule = change.after_rule.as_ref().or(change.before_rule.as_ref());
+        table.row([
+            change.address.as_str().into(),
+            change.mac.as_str().into(),
+            change.interface.as_str().into(),
+            change.before.as_str().into(),
+            Cell::coloured(&change.after, (change.after == "drop").then_some(Colour::Red)),
+            rule.cloned().unwrap_or_default().into(),
+        ]);
+    }
+    let changed = difference.claim_changes.len();
+    table.render(screen) + &format!("{changed} of {} claims would change\n", difference.claims)
 }
 
 fn view_event(event: &PolicyEvent, _: &Screen) -> String {

@@ -18,9 +18,10 @@ use super::load::{Datapath, LoadError};
 use super::settings;
 use super::sys;
 use super::table::{Table, TableError};
+use super::vips::Watcher;
 use crate::model::address::{Direction, IfIndex, from_octets, octets};
 use crate::model::policy::kind::Mode;
-use crate::model::policy::{Contents, DropEvent, Pair, Rule, failsafe};
+use crate::model::policy::{Claim, Contents, DropEvent, Pair, Rule, failsafe};
 pub use events::Events;
 use slot::Slots;
 use words::Words;
@@ -70,6 +71,7 @@ pub struct Guard {
     ports: Table<u32, u64>,
     icmp: Table<u32, u64>,
     resolvers: Table<Address, u32>,
+    watcher: Watcher,
     numbers: BTreeMap<(String, Mode), u32>,
     clock: Table<u32, Clock>,
     clock_program: std::os::fd::OwnedFd,
@@ -145,6 +147,7 @@ impl Guard {
             ports: Table::shared(&pins.map("FAILSAFE_PORTS"))?,
             icmp: Table::shared(&pins.map("FAILSAFE_ICMP"))?,
             resolvers: Table::shared(&pins.map("FAILSAFE_RESOLVERS"))?,
+            watcher: Watcher::open(datapath)?,
             numbers: BTreeMap::new(),
             clock: Table::shared(&pins.map("CLOCK"))?,
             clock_program: datapath.clock_program()?,
@@ -414,6 +417,22 @@ impl Guard {
                 != (before.count.dropped, before.count.passed, before.count.saved)
         });
         Ok(Verdict { dropped, moved: moved.map(|(after, _)| (after.name, after.mode)).collect() })
+    }
+
+    /// The same on a frame with a claim of an address, which counts as nobody's.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_claim(&self, interface: u32, frame: &[u8], claim: Claim) -> Result<Verdict, GuardError> {
+        self.watcher.untold(claim, interface, || self.run(Direction::Ingress, interface, frame))
+    }
+
+    /// Who claimed virtual addresses on this node, as neighbours or from it.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn claims(&self) -> Result<Vec<crate::model::vip::Claim>, GuardError> {
+        Ok(self.watcher.read()?.claims)
     }
 }
 

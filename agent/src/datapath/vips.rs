@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use weir_ebpf::vips::{ClaimKey, Claims, STRAYS, Strays};
-use weir_ebpf::{EGRESS, VipPort};
+use weir_ebpf::{Address, EGRESS, INGRESS, VipPort};
 
 use super::load::Datapath;
 use super::table::{Table, TableError};
-use crate::model::address::{IfIndex, Mac, Protocol, from_octets};
+use crate::model::address::{IfIndex, Mac, Protocol, from_octets, octets};
 use crate::model::cluster::ServicePort;
+use crate::model::policy;
 use crate::model::vip::{Claim, StrayCount, Watched};
 
 /// Reads the maps.
@@ -47,6 +48,23 @@ impl Watcher {
             watched.claims.extend(values.next().and_then(|value| claim(&key, &value)));
         })?;
         Ok(watched)
+    }
+
+    /// Runs something that makes a claim nobody has made: it is not known afterwards, unless it was before.
+    pub(super) fn untold<T, E: From<TableError>>(
+        &self,
+        claim: policy::Claim,
+        interface: u32,
+        run: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let vip = Address::from(octets(claim.address));
+        let key = ClaimKey { vip, interface, mac: claim.mac.0, direction: INGRESS, reserved: [0; 5] };
+        let known = self.claims.read(&key)?.is_some();
+        let done = run();
+        if !known {
+            self.claims.remove(&key)?;
+        }
+        done
     }
 }
 

@@ -179,7 +179,11 @@ impl Live {
 
     pub(super) fn surroundings(&self, packet: &Packet) -> Surroundings {
         let class = packet.class(&self.settings.classes).and_then(|name| self.world.classes.get(name));
-        Surroundings { resolvers: self.settings.resolvers.clone(), class: class.copied().unwrap_or(0) }
+        Surroundings {
+            resolvers: self.settings.resolvers.clone(),
+            class: class.copied().unwrap_or(0),
+            vips: self.world.vips.clone(),
+        }
     }
 
     /// The checks of the pending set, where there is one.

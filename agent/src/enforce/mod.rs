@@ -22,8 +22,8 @@ use crate::model::class::Class;
 use crate::model::flow::Flow;
 use crate::model::policy::reference::{Budgets, Surroundings};
 use crate::model::policy::{
-    self, Changed, Difference, DropEvent, Enforcement, EnforcementError, Packet, PolicyStatus, RuleSet,
-    Ruling, Source, Trace, World, read_frame,
+    self, Changed, ChangedClaim, Claim, Difference, DropEvent, Enforcement, EnforcementError, Packet,
+    PolicyStatus, RuleSet, Ruling, Source, Trace, World, read_frame,
 };
 use crate::state::Snapshot;
 
@@ -125,7 +125,12 @@ impl Enforcement for Enforcer {
             rule: decision.rule.as_ref().map(name),
             matched: decision.acted.iter().map(|(n, _)| (name(n), live.set().rules[*n].mode)).collect(),
         };
-        let verdict = live.guard().run(packet.direction, packet.interface.into(), &frame).map_err(kernel)?;
+        let (guard, interface) = (live.guard(), packet.interface.into());
+        let verdict = match packet.claim {
+            Some(claim) => guard.run_claim(interface, &frame, claim),
+            None => guard.run(packet.direction, interface, &frame),
+        };
+        let verdict = verdict.map_err(kernel)?;
         let rule = reference.rule.clone().filter(|rule| verdict.moved.iter().any(|(moved, _)| moved == rule));
         let kernel = Ruling { dropped: verdict.dropped, rule, matched: verdict.moved };
         let agree = kernel.dropped == reference.dropped
@@ -138,20 +143,35 @@ impl Enforcement for Enforcer {
         let live = self.lock();
         let (after, problems) = policy::read(sources, live.world());
         let before = live.set();
-        let mut difference = Difference { flows: flows.len() as u64, changed: Vec::new(), problems };
+        let claims = live.guard().claims().map_err(kernel)?;
+        let mut difference = Difference {
+            flows: flows.len() as u64,
+            claims: claims.iter().filter(|claim| !claim.own).count() as u64,
+            problems,
+            ..Difference::default()
+        };
+        let decide = |set: &RuleSet, packet: &Packet, around: &Surroundings| {
+            let decision = set.decide(&Ok(packet.clone()), around, &mut Budgets::default(), 0);
+            (decision.dropped, decision.rule.map(|rule| set.rules[rule].full_name()))
+        };
         for flow in flows {
             let packet = packet_of(flow);
             let around = Surroundings {
                 class: live.world().classes.get(flow.class.as_ref()).copied().unwrap_or(0),
                 ..live.surroundings(&packet)
             };
-            let decide = |set: &RuleSet| {
-                let decision = set.decide(&Ok(packet.clone()), &around, &mut Budgets::default(), 0);
-                (decision.dropped, decision.rule.map(|rule| set.rules[rule].full_name()))
-            };
-            let (before, after) = (decide(before), decide(&after));
+            let (before, after) = (decide(before, &packet, &around), decide(&after, &packet, &around));
             if before.0 != after.0 {
                 difference.changed.push(Changed { flow: flow.clone(), before, after });
+            }
+        }
+        for claim in claims.iter().filter(|claim| !claim.own) {
+            let (said, interface) = (Claim { address: claim.vip, mac: claim.mac }, claim.interface);
+            let packet = Packet::claiming(said, interface);
+            let around = live.surroundings(&packet);
+            let (before, after) = (decide(before, &packet, &around), decide(&after, &packet, &around));
+            if before.0 != after.0 {
+                difference.changed_claims.push(ChangedClaim { claim: said, interface, before, after });
             }
         }
         Ok(difference)
@@ -173,6 +193,7 @@ fn packet_of(flow: &Flow) -> Packet {
         icmp: icmp.then_some((flow.source_port as u8, flow.destination_port as u8)),
         flags: (flow.protocol.0 == 6).then_some(if flow.tcp_flags & 0x12 == 0x02 { 0x02 } else { 0x10 }),
         deep: false,
+        claim: None,
         length: flow.bytes.checked_div(flow.packets).unwrap_or(0),
         segments: 1,
     }

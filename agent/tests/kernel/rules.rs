@@ -59,6 +59,7 @@ pub fn tcp(from: &str, to: &str, port: u16, flags: u8) -> Packet {
         icmp: None,
         flags: Some(flags),
         deep: false,
+        claim: None,
         length: 54,
         segments: 1,
     }

@@ -432,6 +432,14 @@ fn a_stranger_that_claims_an_address_is_told_and_not_believed() -> Result<()> {
         Ok(active == 1.0 && row(&agent, ON_LINK).is_ok())
     })
     .with_context(|| agent.log_text())?;
+    let trace = |host: &Host| -> Result<serde_json::Value> {
+        let claim = ["policy", "trace", "--interface", UPLINK, "--claims", ON_LINK, "--mac", &mac(host)?];
+        Ok(serde_json::from_str(&agent.weirctl(&[&claim[..], &["-o", "json"]].concat())?)?)
+    };
+    for (host, verdict) in [(stranger, "drop"), (owner, "pass")] {
+        let traced = trace(host)?;
+        ensure!(traced["agree"] == true && traced["kernel"]["verdict"] == verdict, "{traced}");
+    }
     stranger.address(UPLINK, &format!("{ON_LINK}/32"))?;
     let drops = || -> Result<u64> {
         let labels = [("policy", "link"), ("rule", "guard-claim"), ("verdict", "drop"), ("mode", "enforce")];
@@ -455,5 +463,16 @@ fn a_stranger_that_claims_an_address_is_told_and_not_believed() -> Result<()> {
         Ok(states(&agent, ON_LINK)?.iter().any(|state| state == "two-macs"))
     })
     .with_context(|| agent.log_text())?;
+    // Without the guard both would be believed.
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other)?;
+    let text = agent.weirctl(&["policy", "diff", other.to_str().context("a plain path")?, "-o", "json"])?;
+    let difference: serde_json::Value = serde_json::from_str(&text)?;
+    let changes = difference["claim_changes"].as_array().context("changes")?;
+    ensure!(difference["claims"].as_u64() >= Some(2) && changes.len() == 1, "{difference}");
+    let change = &changes[0];
+    ensure!(change["address"] == ON_LINK && change["mac"] == mac(stranger)?.as_str(), "{difference}");
+    ensure!(change["before"] == "drop" && change["after"] == "pass", "{difference}");
+    ensure!(change["before_rule"] == "link/guard-claim", "{difference}");
     Ok(())
 }

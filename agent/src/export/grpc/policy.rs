@@ -10,9 +10,9 @@ use tonic::Status;
 
 use super::{Service, convert, unavailable};
 use crate::export::proto;
-use crate::model::address::Direction;
+use crate::model::address::{BadMac, Direction};
 use crate::model::policy::{
-    DropEvent, Enforcement, EnforcementError, Packet, PolicyStatus, Problem, Ruling, Source,
+    Claim, DropEvent, Enforcement, EnforcementError, Packet, PolicyStatus, Problem, Ruling, Source,
 };
 use crate::state::Snapshot;
 
@@ -52,9 +52,20 @@ pub(super) async fn diff(
         after: verdict(changed.after.0),
         after_rule: changed.after.1.clone(),
     });
+    let claims = difference.changed_claims.into_iter().map(|changed| proto::PolicyClaimChange {
+        address: changed.claim.address.to_string(),
+        mac: changed.claim.mac.to_string(),
+        interface: now.interface_name(changed.interface),
+        before: verdict(changed.before.0),
+        before_rule: changed.before.1,
+        after: verdict(changed.after.0),
+        after_rule: changed.after.1,
+    });
     Ok(proto::PolicyDiffResponse {
         flows: difference.flows,
         changes: changes.collect(),
+        claims: difference.claims,
+        claim_changes: claims.collect(),
         policy_problems: difference.problems.into_iter().map(problem).collect(),
     })
 }
@@ -187,13 +198,17 @@ fn response(status: PolicyStatus) -> proto::PolicyResponse {
 fn packet(now: &Snapshot, request: &proto::PolicyTraceRequest) -> Result<Packet, String> {
     let interface = now.links.values().find(|link| link.name == request.interface).map(|link| link.index);
     let interface = interface.ok_or_else(|| format!("there is no interface {:?}", request.interface))?;
-    let direction = Direction::ALL.into_iter().find(|one| one.as_str() == request.direction);
-    let direction = direction
-        .ok_or_else(|| format!("{:?} is no direction; write ingress or egress", request.direction))?;
     let address = |text: &str| {
         let read: Result<IpAddr, _> = text.parse();
         read.map(|address| address.to_canonical()).map_err(|_| format!("{text:?} is no address"))
     };
+    if !request.claims.is_empty() {
+        let mac = request.mac.parse().map_err(|error: BadMac| error.to_string())?;
+        return Ok(Packet::claiming(Claim { address: address(&request.claims)?, mac }, interface));
+    }
+    let direction = Direction::ALL.into_iter().find(|one| one.as_str() == request.direction);
+    let direction = direction
+        .ok_or_else(|| format!("{:?} is no direction; write ingress or egress", request.direction))?;
     let (source, destination) = (address(&request.source)?, address(&request.destination)?);
     if source.is_ipv4() != destination.is_ipv4() {
         return Err("both addresses must be of one family".to_owned());
@@ -227,6 +242,7 @@ fn packet(now: &Snapshot, request: &proto::PolicyTraceRequest) -> Result<Packet,
         icmp: matches!(protocol, 1 | 58).then_some((kind, 0)),
         flags: (protocol == 6).then_some(flags),
         deep: false,
+        claim: None,
         length: 0,
         segments: 1,
     };

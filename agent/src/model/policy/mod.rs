@@ -2,6 +2,7 @@
 //! the maps of the datapath by [`compile`]; both must decide the same.
 
 mod check;
+mod claim;
 mod compile;
 mod crd;
 pub mod failsafe;
@@ -17,6 +18,7 @@ mod status;
 mod values;
 mod world;
 
+pub use claim::Claim;
 pub use compile::{CompileError, Contents, compile};
 pub use crd::definition;
 pub use packet::{Packet, read as read_frame};
@@ -25,8 +27,8 @@ pub use problem::{Problem, Reason};
 pub use read::{LARGEST_SET, Source, read};
 pub use rule::{Action, Addresses, Budget, Rule, RuleSet, Unit, Vital};
 pub use status::{
-    Changed, Difference, DropEvent, Enforcement, EnforcementError, Pair, Pending, PolicyStatus, RuleStatus,
-    Ruling, Trace,
+    Changed, ChangedClaim, Difference, DropEvent, Enforcement, EnforcementError, Pair, Pending, PolicyStatus,
+    RuleStatus, Ruling, Trace,
 };
 pub use world::{Served, World};
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use weir_ebpf::parse::Parsed;
 
+use super::claim::{ADVERTISEMENT, ALL_NODES, Claim};
 use crate::model::address::{Direction, IfIndex};
 use crate::model::class::Class;
 
@@ -33,16 +34,18 @@ pub struct Packet {
     pub flags: Option<u8>,
     /// Whether there are more extension headers than are followed.
     pub deep: bool,
+    /// The address that it claims, if it does.
+    pub claim: Option<Claim>,
     /// Octets from the link-layer header on.
     pub length: u64,
     /// Packets on the wire.
     pub segments: u64,
 }
 
-/// Reads an Ethernet frame.
+/// Reads an Ethernet frame. ARP is read as a claim: its protocol is 0, and its addresses are unspecified.
 ///
 /// # Errors
-/// What it is instead of an IP packet.
+/// What it is instead.
 pub fn read(frame: &[u8], direction: Direction, interface: IfIndex) -> Result<Packet, Parsed> {
     let word = |at: usize| Some(u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]));
     let mut ethertype = word(12).ok_or(Parsed::Short)?;
@@ -65,6 +68,7 @@ pub fn read(frame: &[u8], direction: Direction, interface: IfIndex) -> Result<Pa
         icmp: None,
         flags: None,
         deep: false,
+        claim: None,
         length: frame.len() as u64,
         segments: 1,
     };
@@ -72,6 +76,11 @@ pub fn read(frame: &[u8], direction: Direction, interface: IfIndex) -> Result<Pa
     match ethertype {
         0x0800 => ipv4(rest, empty),
         0x86dd => ipv6(rest, empty),
+        // The datapath looks where the kernel found the protocol: behind no tag, which is not in the packet any more.
+        0x0806 if tags == 0 => {
+            let claim = Claim::arp(rest).ok_or(Parsed::NotIp)?;
+            Ok(Packet { direction, length: empty.length, ..Packet::claiming(claim, interface) })
+        }
         _ => Err(Parsed::NotIp),
     }
 }
@@ -106,7 +115,7 @@ fn ipv6(octets: &[u8], mut packet: Packet) -> Result<Packet, Parsed> {
     for _ in 0..EXTENSIONS {
         let fixed = match packet.protocol {
             0 | 43 | 44 | 51 | 60 | 135 | 139 | 140 => rest.first_chunk::<8>().ok_or(Parsed::Short)?,
-            _ => return transport(rest, packet),
+            _ => return transport(rest, packet).map(|packet| packet.with_advertisement(octets)),
         };
         let length = match packet.protocol {
             44 => 8,
@@ -165,8 +174,45 @@ impl Packet {
         found.or_else(by_ports).or_else(by_protocol).map(|class| class.name.as_str())
     }
 
+    /// A packet from the wire with which a neighbour claims an address: ARP or a neighbour advertisement.
+    pub fn claiming(claim: Claim, interface: IfIndex) -> Self {
+        let (source, destination, protocol) = match claim.address {
+            IpAddr::V4(_) => (Ipv6Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, 0),
+            IpAddr::V6(address) => (address, ALL_NODES, 58),
+        };
+        Self {
+            direction: Direction::Ingress,
+            interface,
+            vlan: None,
+            source: source.into(),
+            destination: destination.into(),
+            protocol,
+            ports: None,
+            icmp: claim.address.is_ipv6().then_some((ADVERTISEMENT, 0)),
+            flags: None,
+            deep: false,
+            claim: Some(claim),
+            length: claim.to_frame().len() as u64,
+            segments: 1,
+        }
+    }
+
+    /// Looks for the claim in the octets of an IPv6 packet.
+    fn with_advertisement(self, octets: &[u8]) -> Self {
+        let advertises = self.icmp.is_some_and(|(kind, _)| kind == ADVERTISEMENT) && self.protocol == 58;
+        Self { claim: if advertises { Claim::advertisement(octets) } else { None }, ..self }
+    }
+
+    /// Whether it is ARP, of which only rules about claims know.
+    pub fn is_arp(&self) -> bool {
+        self.claim.is_some_and(|claim| claim.address.is_ipv4())
+    }
+
     /// A frame that reads as this packet, without IP options, extension headers and fragments.
     pub fn to_frame(&self) -> Vec<u8> {
+        if let Some(claim) = self.claim {
+            return claim.to_frame();
+        }
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
         if let Some(vlan) = self.vlan {
             frame.extend([0x81, 0]);

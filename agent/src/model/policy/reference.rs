@@ -37,6 +37,8 @@ pub struct Surroundings {
     pub resolvers: Vec<IpAddr>,
     /// The class of a packet, by number.
     pub class: u8,
+    /// Virtual addresses: only claims of these are any.
+    pub vips: Vec<IpAddr>,
 }
 
 impl RuleSet {
@@ -60,7 +62,7 @@ impl RuleSet {
             if decision.acted.len() == ACTS as usize {
                 break;
             }
-            if !rule.takes(packet, around.class) {
+            if !rule.takes(packet, around) {
                 continue;
             }
             let dropped = match rule.action {
@@ -95,13 +97,12 @@ fn opens(packet: &Packet) -> bool {
 }
 
 impl Rule {
-    /// Whether the rule is for a packet of that class.
-    pub fn takes(&self, packet: &Packet, class: u8) -> bool {
+    /// Whether the rule is for a packet.
+    pub fn takes(&self, packet: &Packet, around: &Surroundings) -> bool {
         let in_ranges = |ranges: &[std::ops::RangeInclusive<u16>], port: Option<u16>| {
             ranges.is_empty() || port.is_some_and(|port| ranges.iter().any(|range| range.contains(&port)))
         };
-        // Claims of virtual addresses are not told from other packets here.
-        self.claimants.is_none()
+        self.takes_claim(packet, around)
             && self.direction == packet.direction
             && self.interfaces.as_ref().is_none_or(|names| names.contains(&packet.interface))
             && self.protocol.is_none_or(|protocol| protocol == packet.protocol)
@@ -110,12 +111,21 @@ impl Rule {
             && (self.icmp_types.is_empty()
                 || packet.icmp.is_some_and(|(kind, _)| self.icmp_types.contains(&kind)))
             && self.takes_vlan(packet.vlan)
-            && (self.classes.is_empty() || self.classes.contains(&class))
+            && (self.classes.is_empty() || self.classes.contains(&around.class))
             && self.flags.is_none_or(|(set, unset)| {
                 packet.flags.is_some_and(|flags| flags & set == set && flags & unset == 0)
             })
             && self.source.as_ref().is_none_or(|addresses| addresses.contains(packet.source))
             && self.destination.as_ref().is_none_or(|addresses| addresses.contains(packet.destination))
+    }
+
+    /// Whether the rule is about a claim by somebody who has no right to it, or about no claims and the packet is more than one.
+    fn takes_claim(&self, packet: &Packet, around: &Surroundings) -> bool {
+        let Some(may) = &self.claimants else { return !packet.is_arp() };
+        packet.direction == Direction::Ingress
+            && packet
+                .claim
+                .is_some_and(|claim| around.vips.contains(&claim.address) && !may.contains(&claim.mac))
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use thiserror::Error;
 
+use super::claim::Claim;
 use super::kind::Mode;
 use super::packet::Packet;
 use super::problem::Problem;
@@ -123,6 +124,19 @@ pub struct Changed {
     pub after: (bool, Option<String>),
 }
 
+/// A claim of a virtual address on which another policy would decide differently.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ChangedClaim {
+    /// The claim.
+    pub claim: Claim,
+    /// Where it was seen.
+    pub interface: IfIndex,
+    /// Whether it is dropped now, and by which rule.
+    pub before: (bool, Option<String>),
+    /// Whether it would be.
+    pub after: (bool, Option<String>),
+}
+
 /// What another policy would change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Difference {
@@ -130,6 +144,10 @@ pub struct Difference {
     pub flows: u64,
     /// Those that change.
     pub changed: Vec<Changed>,
+    /// Claims that were looked at.
+    pub claims: u64,
+    /// Those that change.
+    pub changed_claims: Vec<ChangedClaim>,
     /// What is wrong with the other policy.
     pub problems: Vec<Problem>,
 }
