@@ -67,6 +67,8 @@ pub enum Event {
     VipTable(Arc<vip::Table>),
     /// The workloads of this node, by address.
     Workloads(Arc<Workloads>),
+    /// The workloads in Istio's ambient mesh, by address: of all nodes where this one has any.
+    Enrolled(Arc<Workloads>),
     /// How the cluster source does.
     Sources(Arc<Sources>),
     /// What works on this node.
@@ -119,6 +121,9 @@ pub struct Snapshot {
     pub cluster: Option<Arc<Cluster>>,
     /// The workloads of this node, by address.
     pub workloads: Arc<Workloads>,
+    /// The workloads in Istio's ambient mesh, by address; `None` until a cluster tells.
+    #[serde(skip)]
+    pub enrolled: Option<Arc<Workloads>>,
     /// How the cluster source does.
     pub sources: Arc<Sources>,
     /// What works on this node.
@@ -192,6 +197,7 @@ impl Snapshot {
             Event::Cluster(cluster) => self.cluster = Some(cluster),
             Event::VipTable(table) => self.vip_table = table,
             Event::Workloads(workloads) => self.workloads = workloads,
+            Event::Enrolled(enrolled) => self.enrolled = Some(enrolled),
             Event::Sources(sources) => self.sources = sources,
             Event::Capabilities(report) => self.capabilities = report,
             Event::Missed { what } => *self.missed.entry(what).or_default() += 1,

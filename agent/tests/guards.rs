@@ -130,4 +130,10 @@ fn traffic_of_enrolled_pods_outside_the_mesh_is_counted_by_pair_and_denied() {
         assert_eq!((seen(rule, a, b), seen(rule, a6, b6), seen(rule, b, a)), (2, 2, 0), "{rule}");
     }
     assert_eq!(seen("m/guard-mesh-udp-in", a, b), 2);
+    for way in ["in", "out"] {
+        let (asks, answers) =
+            (format!("m/guard-mesh-hbone-{way}"), format!("m/guard-mesh-hbone-answer-{way}"));
+        assert_eq!((seen(&asks, a, b), seen(&asks, a6, b6)), (2, 2), "{asks}");
+        assert_eq!((seen(&answers, b, a), seen(&asks, b, a)), (2, 0), "{answers}");
+    }
 }

@@ -197,7 +197,37 @@ fn view_list(list: &PolicyResponse, screen: &Screen) -> String {
             count(pair.packets).into(),
         ]);
     }
-    out + &rules.render(screen) + &pairs.render(screen) + &problems(&list.policy_problems).render(screen)
+    out += &(rules.render(screen) + &talks(list).render(screen) + &pairs.render(screen));
+    out + &problems(&list.policy_problems).render(screen)
+}
+
+fn talks(list: &PolicyResponse) -> Table {
+    let columns = [
+        text("HERE"),
+        text("PEER"),
+        number("MTLS PKTS"),
+        number("PLAIN PKTS"),
+        number("MTLS BYTES"),
+        number("PLAIN BYTES"),
+        number("MTLS %"),
+    ];
+    let mut table = Table::new("WORKLOADS OF THE MESH", columns);
+    let name = |name: &str| if name.is_empty() { "(not known)".to_owned() } else { name.to_owned() };
+    for talk in &list.talks {
+        let all = talk.mtls_bytes.saturating_add(talk.plain_bytes).max(1);
+        // Rounded down: 100 means that nothing was in clear.
+        let share = u128::from(talk.mtls_bytes) * 100 / u128::from(all);
+        table.row([
+            name(&talk.here).into(),
+            name(&talk.peer).into(),
+            count(talk.mtls_packets).into(),
+            Cell::coloured(count(talk.plain_packets), (talk.plain_packets > 0).then_some(Colour::Yellow)),
+            count(talk.mtls_bytes).into(),
+            count(talk.plain_bytes).into(),
+            share.to_string().into(),
+        ]);
+    }
+    table
 }
 
 fn problems(problems: &[crate::export::proto::PolicyProblem]) -> Table {

@@ -370,7 +370,8 @@ impl Guard {
                 let address = |words: [u64; 2]| from_octets(Address(words).octets());
                 let (source, destination) = (address(key.source), address(key.destination));
                 let PairCount { packets, bytes } = count;
-                pairs.push(Pair { rule: name.to_owned(), source, destination, packets, bytes });
+                let (rule, counter) = (name.to_owned(), key.counter);
+                pairs.push(Pair { rule, counter, source, destination, packets, bytes });
             }
         })?;
         Ok(pairs)

@@ -8,6 +8,7 @@ use weir_ebpf::rules::Control;
 use super::checks::{Answered, Checks, answered};
 use super::folder::{self, Stamp};
 use super::keep::{Keep, KeepError, Saved, Which};
+use super::mesh::Mesh;
 use super::{Settings, kernel};
 use crate::datapath::{Events, Guard, GuardError, UNPARSABLE};
 use crate::model::policy::reference::Surroundings;
@@ -42,6 +43,7 @@ pub(super) struct Live {
     reverts: BTreeMap<&'static str, u64>,
     unkept: Option<String>,
     jiffies: (u64, u64),
+    mesh: Mesh,
 }
 
 /// A set that waits to be confirmed.
@@ -74,6 +76,7 @@ impl Live {
             reverts: BTreeMap::new(),
             unkept: None,
             jiffies,
+            mesh: Mesh::default(),
         };
         live.confirmed = live.load(Which::Confirmed).unwrap_or_default();
         live.generation = live.confirmed.generation;
@@ -211,6 +214,7 @@ impl Live {
     ) -> Result<(), GuardError> {
         self.jiffies = self.guard.jiffies()?;
         self.beat();
+        self.mesh.look(&self.guard, now, self.jiffies)?;
         self.judge_pending(now, answers)?;
         if world != self.world {
             self.world = world;
@@ -449,6 +453,7 @@ impl Live {
             unkept: self.unkept.clone(),
             early: self.early(),
             pairs: self.guard.pairs()?,
+            talks: self.mesh.talks(),
         })
     }
 

@@ -7,6 +7,7 @@ mod checks;
 mod folder;
 mod keep;
 mod live;
+mod mesh;
 mod watch;
 
 use std::net::{IpAddr, SocketAddr};
@@ -84,6 +85,7 @@ pub fn world(now: &Snapshot, classes: &std::collections::BTreeMap<String, u8>) -
         node: now.node.clone(),
         links: now.links.iter().map(|(index, link)| (*index, link.name.clone())).collect(),
         vips: now.vips.iter().map(|vip| vip.0).collect(),
+        enrolled: now.enrolled.as_ref().map(|enrolled| enrolled.keys().copied().collect()),
         classes: classes.clone(),
         ..World::default()
     }

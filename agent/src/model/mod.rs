@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod address;
+pub mod ambient;
 pub mod bfd;
 pub mod bgp;
 pub mod capability;

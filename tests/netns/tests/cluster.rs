@@ -249,6 +249,98 @@ async fn objects_of_the_cluster_become_rows_and_workloads() -> Result<()> {
     site.until("the first one's row is gone", || Ok(site.row(VIP4)?.is_null()))
 }
 
+fn pod(name: &str, node: &str, address: &str, enrolled: bool) -> Value {
+    let owner =
+        json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": name, "uid": "1", "controller": true});
+    let annotations = if enrolled { json!({"ambient.istio.io/redirection": "enabled"}) } else { json!({}) };
+    json!({"apiVersion": "v1", "kind": "Pod",
+           "metadata": {"name": format!("{name}-0"), "namespace": "default", "annotations": annotations, "ownerReferences": [owner]},
+           "spec": {"nodeName": node, "containers": [{"name": "it", "image": "example/it:1"}]},
+           "status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_workloads_of_the_mesh_say_in_clear_is_told_beside_what_is_under_mtls() -> Result<()> {
+    const CART: &str = "10.0.1.21";
+    const STOCK: &str = "10.0.2.21";
+    const PRINTER: &str = "10.0.2.22";
+    let api = api_or_skip!("what_workloads_of_the_mesh_say_in_clear_is_told_beside_what_is_under_mtls");
+    let pair = Pair::new()?;
+    pair.node.address("lo", &format!("{CART}/32"))?;
+    for address in [STOCK, PRINTER] {
+        pair.peer.address("lo", &format!("{address}/32"))?;
+    }
+    pair.peer.ip(&format!("route add {CART}/32 via 10.0.0.2 src {STOCK}"))?;
+    let folder = tempfile::tempdir()?;
+    let policy = folder.path().join("mesh.yaml");
+    std::fs::write(
+        &policy,
+        "apiVersion: weir.dev/v1alpha1\nkind: DatapathPolicy\nmetadata: {name: mesh}\nspec: {meshGuard: {mode: Audit}}\n",
+    )?;
+    let policy = policy.to_str().context("a plain path")?;
+    let mut site = Site::with(api, &pair, &["--policy", policy, "--policy-deadline", "600"]).await?;
+    site.agent.start()?;
+    let list = || -> Result<Value> {
+        Ok(serde_json::from_str(&site.agent.weirctl(&["policy", "list", "-o", "json"])?)?)
+    };
+    let rules = || -> Result<usize> {
+        let list = list()?;
+        let guards = |rule: &&Value| rule["action"].is_string() && rule["policy"] == "mesh";
+        Ok(list["rules"].as_array().map_or(0, |all| all.iter().filter(guards).count()))
+    };
+    // No Pod is in the mesh: there is nothing to guard, and that is no fault.
+    site.until("the policy is in force", || {
+        let list = list()?;
+        Ok(list["active"] == 1 && list["policy_problems"].as_array().is_none_or(Vec::is_empty))
+    })?;
+    assert_eq!(rules()?, 0);
+    site.apply(&pod("stock", "node2", STOCK, true)).await?;
+    site.apply(&pod("printer", "node2", PRINTER, false)).await?;
+    site.apply(&pod("cart", NODE, CART, true)).await?;
+    site.until("the guard knows who is enrolled", || Ok(rules()? == 8))?;
+
+    let packets = |security: &str| -> Result<f64> {
+        let labels = [("workload", "default/cart"), ("security", security)];
+        Ok(site.agent.scrape()?.sum("weir_ambient_packets_total", &labels))
+    };
+    // Until all Pods of other nodes are listed, a packet may be of nobody known.
+    site.until("the other side of HBONE is known", || {
+        let hbone = pair.node.run(|| Ok(std::net::TcpListener::bind((CART, 15_008))?))?;
+        pair.peer.run(|| Ok(std::net::TcpStream::connect((CART, 15_008))?))?;
+        drop(hbone);
+        Ok(packets("mtls")? >= 3.0)
+    })?;
+    assert_eq!(packets("plain")?, 0.0);
+    for from in [STOCK, PRINTER] {
+        pair.peer.run(|| {
+            let socket = std::net::UdpSocket::bind((from, 4000))?;
+            (0..5).try_for_each(|_| socket.send_to(b"in clear", (CART, 5000)).map(drop)).map_err(Into::into)
+        })?;
+    }
+    site.until("what was in clear is told", || Ok(packets("plain")? == 5.0))?;
+    let list = list()?;
+    let talk = &list["talks"][0];
+    assert_eq!((&talk["here"], &talk["peer"]), (&json!("default/cart"), &json!("default/stock")), "{list:#}");
+    assert_eq!(talk["plain_packets"], 5, "{list:#}");
+    ensure!(list["pairs"].as_array().is_some_and(|pairs| pairs.len() == 1), "{list:#}");
+    let text = site.agent.weirctl(&["policy", "list"])?;
+    ensure!(text.contains("WORKLOADS OF THE MESH") && text.contains("default/stock"), "{text}");
+
+    // A Pod that leaves the mesh is no longer guarded.
+    site.apply(&pod("cart", NODE, CART, false)).await?;
+    site.until("the guard has one Pod only", || {
+        pair.peer.run(|| {
+            let socket = std::net::UdpSocket::bind((STOCK, 4000))?;
+            Ok(socket.send_to(b"in clear", (CART, 5000)).map(drop)?)
+        })?;
+        let traced =
+            ["--interface", UPLINK, "--from", STOCK, "--to", CART, "--protocol", "udp", "--port", "5000"];
+        let traced = site.agent.weirctl(&[&["policy", "trace", "-o", "json"], &traced[..]].concat())?;
+        let traced: Value = serde_json::from_str(&traced)?;
+        Ok(traced["kernel"]["matched"].as_array().is_none_or(Vec::is_empty) && traced["agree"] == true)
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_says_whether_it_carries_traffic() -> Result<()> {
     let api = api_or_skip!("the_node_says_whether_it_carries_traffic");

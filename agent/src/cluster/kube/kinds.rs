@@ -8,6 +8,8 @@ use crate::model::policy::kind::KIND;
 pub(super) struct Kind {
     /// Its name.
     pub(super) name: &'static str,
+    /// The name by which its objects are kept and told of; another one for other objects of the same kind.
+    pub(super) told: &'static str,
     /// Its group.
     pub(super) group: &'static str,
     /// The versions that can be read, the best first.
@@ -27,6 +29,8 @@ pub(super) enum Which {
     OwnName,
     /// All but Pods of this node that have not ended.
     OwnPods,
+    /// All but Pods of other nodes that have not ended.
+    OtherPods,
     /// All but load balancers.
     Balancers,
     /// Slices of headless Services, which have no address of their own.
@@ -34,18 +38,25 @@ pub(super) enum Which {
 }
 
 const fn cilium(name: &'static str, plural: &'static str, which: Which) -> Kind {
-    Kind { name, group: "cilium.io", versions: &["v2", "v2alpha1"], plural, which }
+    Kind { name, told: name, group: "cilium.io", versions: &["v2", "v2alpha1"], plural, which }
 }
 
-const NODE: Kind =
-    Kind { name: "Node", group: "", versions: &["v1"], plural: "nodes", which: Which::OwnName };
-const POD: Kind = Kind { name: "Pod", group: "", versions: &["v1"], plural: "pods", which: Which::OwnPods };
+const fn core(name: &'static str, plural: &'static str, which: Which) -> Kind {
+    Kind { name, told: name, group: "", versions: &["v1"], plural, which }
+}
+
+const NODE: Kind = core("Node", "nodes", Which::OwnName);
+pub(super) const POD: Kind = core("Pod", "pods", Which::OwnPods);
+/// Followed only on a node with Pods in Istio's ambient mesh: with whom they speak may be enrolled, too.
+pub(super) const OTHER_POD: Kind =
+    Kind { told: "Pod of another node", ..core("Pod", "pods", Which::OtherPods) };
 
 /// What virtual addresses depend on.
 const OBJECTS: [Kind; 8] = [
-    Kind { name: "Service", group: "", versions: &["v1"], plural: "services", which: Which::Balancers },
+    core("Service", "services", Which::Balancers),
     Kind {
         name: "EndpointSlice",
+        told: "EndpointSlice",
         group: "discovery.k8s.io",
         versions: &["v1"],
         plural: "endpointslices",
@@ -62,6 +73,7 @@ const OBJECTS: [Kind; 8] = [
 /// What is enforced.
 pub(super) const POLICY: Kind = Kind {
     name: KIND,
+    told: KIND,
     group: "weir.dev",
     versions: &["v1alpha1"],
     plural: "datapathpolicies",
@@ -82,6 +94,9 @@ impl Which {
             Which::OwnName => Some(format!("metadata.name={node}")),
             Which::OwnPods => {
                 Some(format!("spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed"))
+            }
+            Which::OtherPods => {
+                Some(format!("spec.nodeName!={node},status.phase!=Succeeded,status.phase!=Failed"))
             }
             Which::Balancers => Some("spec.type=LoadBalancer".to_owned()),
             Which::All | Which::WithAddress => None,

@@ -87,7 +87,7 @@ impl Cluster {
 }
 
 /// Follows the cluster until `stop`. `news` gets the objects once all are listed and after each change; `events` the workloads
-/// of this node, and how the source does.
+/// of this node and those in the mesh, and how the source does.
 pub async fn follow(
     cluster: Cluster,
     wanted: Wanted,
@@ -98,10 +98,12 @@ pub async fn follow(
     let (changes, mut inbox) = mpsc::channel(PENDING);
     let mut tasks = JoinSet::new();
     let kinds = kinds::read(&wanted);
-    let mut shelf = Shelf::new(&cluster.node, kinds.iter().map(|kind| kind.name));
-    for kind in kinds {
-        tasks.spawn(watch::follow(kind, cluster.node.clone(), cluster.client.clone(), changes.clone()));
-    }
+    let mut shelf = Shelf::new(&cluster.node, kinds.iter().map(|kind| kind.told));
+    let mut follow = |kind| {
+        _ = tasks.spawn(watch::follow(kind, cluster.node.clone(), cluster.client.clone(), changes.clone()))
+    };
+    kinds.into_iter().for_each(&mut follow);
+    let mut others = false;
     let mut answers = cluster.answers.clone();
     answers.mark_changed();
     let mut batch: Vec<Change> = Vec::new();
@@ -112,6 +114,10 @@ pub async fn follow(
             () = stop.cancelled() => return,
             _ = inbox.recv_many(&mut batch, PENDING) => {
                 batch.drain(..).for_each(|change| shelf.take(change));
+                if !others && shelf.is_enrolled() {
+                    others = true;
+                    follow(kinds::OTHER_POD);
+                }
                 pending = Some(Pending::after(pending, Instant::now()));
             }
             changed = answers.changed() => {
@@ -164,6 +170,7 @@ async fn publish(
     let mut told = Vec::new();
     told.extend(shelf.sources().map(|sources| Event::Sources(Arc::new(sources))));
     told.extend(shelf.workloads().map(|workloads| Event::Workloads(Arc::new(workloads))));
+    told.extend(shelf.enrolled().map(|enrolled| Event::Enrolled(Arc::new(enrolled))));
     if !told.is_empty() {
         events.send(told).await.ok()?;
     }

@@ -1,14 +1,14 @@
 //! What the watches have brought, and what it makes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Identity;
-use super::kinds::POLICY;
+use super::kinds::{OTHER_POD, POD, POLICY};
+use super::pods::Pod;
 use crate::cluster::parts::{Assembly, Part};
 use crate::model::cluster::{Cluster, NodesKnown, ObjectName, Server, SourceState, Sources};
-use crate::model::workload::{Workload, Workloads};
+use crate::model::workload::Workloads;
 
 /// The place of faults.
 const PLACE: &str = "the API";
@@ -32,7 +32,7 @@ pub(super) enum Item {
     /// One that virtual addresses depend on; of the node's own Node, its identity too.
     Part(Box<Part>, Option<Identity>),
     /// A Pod.
-    Pod(Vec<IpAddr>, Arc<Workload>),
+    Pod(Pod),
     /// A policy, as text.
     Policy(String),
     /// It cannot be understood.
@@ -48,6 +48,7 @@ pub(super) struct Shelf {
     told_sources: Option<Sources>,
     told_cluster: Option<Cluster>,
     told_workloads: Option<Workloads>,
+    told_enrolled: Option<Workloads>,
     told_policies: Option<String>,
 }
 
@@ -62,6 +63,7 @@ impl Shelf {
             told_sources: None,
             told_cluster: None,
             told_workloads: None,
+            told_enrolled: None,
             told_policies: None,
         }
     }
@@ -69,6 +71,10 @@ impl Shelf {
     /// Takes in what a watch tells.
     pub(super) fn take(&mut self, change: Change) {
         match change {
+            // Of other nodes' Pods most are of no use: what is kept must not grow with the cluster.
+            Change::Put(kind, name, Item::Pod(pod)) if kind == OTHER_POD.told && !pod.enrolled => {
+                self.items.remove(&(kind, name));
+            }
             Change::Put(kind, name, item) => _ = self.items.insert((kind, name), item),
             Change::Gone(kind, name) => _ = self.items.remove(&(kind, name)),
             Change::Listed(kind, names) => {
@@ -103,17 +109,32 @@ impl Shelf {
         news(&mut self.told_sources, self.sources.clone())
     }
 
-    /// The workloads by address, if they are news.
+    /// The workloads of this node by address, if they are news.
     pub(super) fn workloads(&mut self) -> Option<Workloads> {
-        let pods = self.items.values().filter_map(|item| match item {
-            Item::Pod(addresses, workload) => Some((addresses, workload)),
+        let own = self.pods().filter(|(kind, _)| *kind == POD.told);
+        let now = by_address(own.map(|(_, pod)| pod));
+        news(&mut self.told_workloads, now)
+    }
+
+    /// Whether a Pod of this node is enrolled in the mesh.
+    pub(super) fn is_enrolled(&self) -> bool {
+        self.pods().any(|(kind, pod)| kind == POD.told && pod.enrolled)
+    }
+
+    /// The workloads of all Pods in the mesh by address, if they are news; never before the own ones are listed.
+    pub(super) fn enrolled(&mut self) -> Option<Workloads> {
+        if self.sources.kinds.get(POD.told) != Some(&SourceState::Following) {
+            return None;
+        }
+        let now = by_address(self.pods().map(|(_, pod)| pod).filter(|pod| pod.enrolled));
+        news(&mut self.told_enrolled, now)
+    }
+
+    fn pods(&self) -> impl Iterator<Item = (&'static str, &Pod)> {
+        self.items.iter().filter_map(|((kind, _), item)| match item {
+            Item::Pod(pod) => Some((*kind, pod)),
             _ => None,
-        });
-        let all = pods.flat_map(|(addresses, workload)| {
-            addresses.iter().map(move |address| (*address, Arc::clone(workload)))
-        });
-        let all = all.collect();
-        news(&mut self.told_workloads, all)
+        })
     }
 
     /// The objects of virtual addresses, if they are news; never before all of them are listed.
@@ -176,6 +197,11 @@ impl Shelf {
     }
 }
 
+fn by_address<'a>(pods: impl Iterator<Item = &'a Pod>) -> Workloads {
+    let of = |pod: &'a Pod| pod.addresses.iter().map(|address| (*address, Arc::clone(&pod.workload)));
+    pods.flat_map(of).collect()
+}
+
 /// The value, if it is not what was told last.
 fn news<T: Clone + PartialEq>(told: &mut Option<T>, now: T) -> Option<T> {
     if told.as_ref() == Some(&now) {
@@ -191,6 +217,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::parts::reader;
+    use crate::model::workload::Workload;
 
     fn object(group: &str, kind: &'static str, name: &str, document: &serde_json::Value) -> Change {
         let name = ObjectName { namespace: Some("shop".into()), name: name.into() };
@@ -255,6 +282,30 @@ mod tests {
         assert_eq!(shelf.policies(), None, "a kind that is gone takes no policy out of force");
         shelf.take(Change::Listed(POLICY.name, BTreeSet::new()));
         assert_eq!(shelf.policies().unwrap(), "");
+    }
+
+    #[test]
+    fn of_other_nodes_only_pods_in_the_mesh_are_kept() {
+        let put = |kind: &'static str, name: &str, last: u8, enrolled: bool| {
+            let workload = Workload { namespace: "shop".into(), name: name.into() };
+            let pod = Pod { addresses: vec![[10, 1, 0, last].into()], workload: workload.into(), enrolled };
+            let name = ObjectName { namespace: Some("shop".into()), name: name.into() };
+            Change::Put(kind, name, Item::Pod(pod))
+        };
+        let mut shelf = Shelf::new("n", [POD.told].into_iter());
+        shelf.take(put(POD.told, "plain", 1, false));
+        assert!(shelf.enrolled().is_none() && !shelf.is_enrolled(), "not all are listed");
+        shelf.take(listed(POD.told, &["plain"]));
+        assert_eq!(shelf.enrolled().unwrap().len(), 0);
+        shelf.take(put(POD.told, "cart", 2, true));
+        assert!(shelf.is_enrolled());
+        for (name, last, enrolled) in [("stock", 3, true), ("printer", 4, false)] {
+            shelf.take(put(OTHER_POD.told, name, last, enrolled));
+        }
+        assert_eq!((shelf.enrolled().unwrap().len(), shelf.items.len()), (2, 3));
+        assert_eq!(shelf.workloads().unwrap().len(), 2, "only those of this node");
+        shelf.take(put(OTHER_POD.told, "stock", 3, false));
+        assert_eq!((shelf.enrolled().unwrap().len(), shelf.items.len()), (1, 2), "it has left the mesh");
     }
 
     #[test]

@@ -12,11 +12,12 @@ use kube::{Client, Error, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::kinds::{Kind, POLICY};
+use super::kinds::{Kind, POD, POLICY};
 use super::pods::pod;
 use super::shelf::{Change, Item};
 use super::{Identity, chain, chance};
 use crate::cluster::parts::{Part, Reader, reader};
+use crate::model::ambient::REDIRECTION;
 use crate::model::cluster::{ObjectName, SourceState};
 
 /// Objects in one page of a list: memory is bounded, whatever the cluster holds.
@@ -50,10 +51,10 @@ pub(super) async fn follow(kind: Kind, node: String, client: Client, changes: mp
             End::Refused(why) => SourceState::Refused(why),
         };
         if wait == WAIT[0] {
-            tracing::info!(kind = kind.name, state = ?state, "the kind is not followed; it is looked for again");
+            tracing::info!(kind = kind.told, state = ?state, "the kind is not followed; it is looked for again");
         }
         version = 0;
-        if watch.changes.send(Change::State(kind.name, state)).await.is_err() {
+        if watch.changes.send(Change::State(kind.told, state)).await.is_err() {
             return;
         }
         tokio::time::sleep(wait.mul_f64(0.5 + chance() / 2.0)).await;
@@ -98,10 +99,10 @@ impl Watch {
                 }
                 Ok(Event::InitDone) => {
                     *wait = WAIT[0];
-                    Change::Listed(self.kind.name, std::mem::take(&mut seen))
+                    Change::Listed(self.kind.told, std::mem::take(&mut seen))
                 }
                 Ok(Event::Apply(object)) => self.put(object),
-                Ok(Event::Delete(object)) => Change::Gone(self.kind.name, name(&object)),
+                Ok(Event::Delete(object)) => Change::Gone(self.kind.told, name(&object)),
                 Err(error) => match refusal(&error) {
                     Some(404) => return End::Missing,
                     Some(code @ (400 | 401 | 403 | 405)) => {
@@ -109,7 +110,7 @@ impl Watch {
                     }
                     // The watcher itself waits and goes on; whether the server answers at all is told elsewhere.
                     _ => {
-                        tracing::debug!(kind = self.kind.name, error = chain(&error), "a watch was cut");
+                        tracing::debug!(kind = self.kind.told, error = chain(&error), "a watch was cut");
                         continue;
                     }
                 },
@@ -123,13 +124,15 @@ impl Watch {
 
     fn put(&self, object: DynamicObject) -> Change {
         let name = name(&object);
-        Change::Put(self.kind.name, name.clone(), self.item(name, object))
+        Change::Put(self.kind.told, name.clone(), self.item(name, object))
     }
 
     /// The object as far as it is used; the rest of it is dropped here.
     fn item(&self, name: ObjectName, mut object: DynamicObject) -> Item {
         object.metadata.managed_fields = None;
-        object.metadata.annotations = None;
+        if let Some(annotations) = &mut object.metadata.annotations {
+            annotations.retain(|key, _| key == REDIRECTION.0);
+        }
         let uid = object.uid();
         let read = match serde_json::to_value(object) {
             Ok(document) => self.read(name, &document, uid),
@@ -139,9 +142,8 @@ impl Watch {
     }
 
     fn read(&self, name: ObjectName, document: &Value, uid: Option<String>) -> Result<Item, String> {
-        if self.kind.name == "Pod" {
-            let (addresses, workload) = pod(document, &self.node)?;
-            return Ok(Item::Pod(addresses, workload.into()));
+        if self.kind.name == POD.name {
+            return Ok(Item::Pod(pod(document, &self.node)?));
         }
         if self.kind.name == POLICY.name {
             return Ok(Item::Policy(policy(&name, document)));

@@ -11,9 +11,12 @@ use tonic::Status;
 use super::{Service, convert, unavailable};
 use crate::export::proto;
 use crate::model::address::{BadMac, Direction};
+use crate::model::ambient::{Security, Talk};
 use crate::model::policy::{
-    Claim, DropEvent, Enforcement, EnforcementError, Packet, PolicyStatus, Problem, Ruling, Source,
+    Claim, DropEvent, Enforcement, EnforcementError, Packet, Pair, PolicyStatus, Problem, Ruling, Source,
+    mesh_security,
 };
+use crate::model::workload::Workload;
 use crate::state::Snapshot;
 
 pub(super) async fn list(service: &Service) -> Result<proto::PolicyResponse, Status> {
@@ -166,13 +169,18 @@ fn response(status: PolicyStatus) -> proto::PolicyResponse {
         saved: rule.saved,
         idle_ns: rule.idle.map(nanos),
     });
-    let pairs = status.pairs.into_iter().map(|pair| proto::PolicyPair {
-        rule: pair.rule,
-        source: pair.source.to_string(),
-        destination: pair.destination.to_string(),
-        packets: pair.packets,
-        bytes: pair.bytes,
-    });
+    let outside = |pair: &Pair| {
+        let (_, rule) = pair.rule.split_once('/')?;
+        mesh_security(rule).filter(|(_, security)| *security == Security::Plain)
+    };
+    let pairs =
+        status.pairs.into_iter().filter(|pair| outside(pair).is_some()).map(|pair| proto::PolicyPair {
+            rule: pair.rule,
+            source: pair.source.to_string(),
+            destination: pair.destination.to_string(),
+            packets: pair.packets,
+            bytes: pair.bytes,
+        });
     let reverts = status.reverts.into_iter();
     proto::PolicyResponse {
         enforcing: true,
@@ -190,7 +198,20 @@ fn response(status: PolicyStatus) -> proto::PolicyResponse {
             .collect(),
         unkept: status.unkept,
         pairs: pairs.collect(),
+        talks: status.talks.into_iter().map(talk).collect(),
         early: status.early.iter().map(|(interface, mode)| format!("{interface} ({mode})")).collect(),
+    }
+}
+
+fn talk(talk: Talk) -> proto::MeshTalk {
+    let name = |one: Option<Arc<Workload>>| one.map(|one| one.to_string()).unwrap_or_default();
+    proto::MeshTalk {
+        here: name(talk.here),
+        peer: name(talk.peer),
+        mtls_packets: talk.mtls.packets,
+        mtls_bytes: talk.mtls.bytes,
+        plain_packets: talk.plain.packets,
+        plain_bytes: talk.plain.bytes,
     }
 }
 

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::family::{Family, Kind, Measure, Page, Value, word};
+use crate::model::ambient::{Count, Security, Talk};
 use crate::model::policy::{PolicyStatus, RuleStatus};
+use crate::model::workload::Workload;
 
 const RULE: &[&str] = &["policy", "rule", "verdict", "mode"];
 
@@ -48,8 +50,28 @@ const PROBLEMS: Family = Family {
     advice: "`weirctl policy list` names the fields.",
 };
 
+const MESH: &[&str] = &["workload", "security"];
+
+const MESH_PACKETS: Family = Family {
+    name: "ambient_packets",
+    kind: Kind::Counter,
+    unit: Measure::Number,
+    labels: MESH,
+    help: "Packets between Pods in Istio's ambient mesh, by workload of this node: under mTLS (HBONE) or in clear; needs a `meshGuard`",
+    advice: "`plain` grows: `weirctl policy list` names both workloads. Pods that were there before the mesh must be restarted.",
+};
+const MESH_BYTES: Family = Family {
+    name: "ambient",
+    kind: Kind::Counter,
+    unit: Measure::Bytes,
+    labels: MESH,
+    help: "Octets of these packets",
+    advice: "The share of `mtls` in both is how much of the traffic the mesh covers.",
+};
+
 /// In the order in which they are written.
-pub(super) const FAMILIES: &[&Family] = &[&PACKETS, &BYTES, &GENERATION, &REVERTS, &PROBLEMS];
+pub(super) const FAMILIES: &[&Family] =
+    &[&PACKETS, &BYTES, &GENERATION, &REVERTS, &PROBLEMS, &MESH_PACKETS, &MESH_BYTES];
 
 /// Writes the families of this file.
 pub(super) fn write(page: &mut Page<'_>, status: &PolicyStatus) -> fmt::Result {
@@ -79,5 +101,24 @@ pub(super) fn write(page: &mut Page<'_>, status: &PolicyStatus) -> fmt::Result {
     for problem in &status.problems {
         *reasons.entry(problem.reason.as_str()).or_default() += 1;
     }
-    page.gauge(&PROBLEMS, reasons.into_iter().map(|(reason, count)| ([Value::from(reason)], count)))
+    page.gauge(&PROBLEMS, reasons.into_iter().map(|(reason, count)| ([Value::from(reason)], count)))?;
+    let mesh = by_workload(&status.talks);
+    page.counter(&MESH_PACKETS, mesh.iter().map(|(labels, count)| (labels.clone(), count.packets)))?;
+    page.counter(&MESH_BYTES, mesh.iter().map(|(labels, count)| (labels.clone(), count.bytes)))
+}
+
+/// One series a workload of this node and kind of security; those that cannot be told apart are `unknown`.
+fn by_workload(talks: &[Talk]) -> Vec<([Value<'static>; 2], Count)> {
+    let mut sums = std::collections::BTreeMap::<(Option<&Workload>, Security), Count>::new();
+    for talk in talks {
+        for (security, count) in [(Security::Mtls, talk.mtls), (Security::Plain, talk.plain)] {
+            sums.entry((talk.here.as_deref(), security)).or_default().add(count);
+        }
+    }
+    let named = |((workload, security), count): ((Option<&Workload>, Security), Count)| {
+        let name = workload.map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        let labels = [Value::from(word(&name).into_owned()), Value::from(security.as_str())];
+        (labels, count)
+    };
+    sums.into_iter().map(named).collect()
 }

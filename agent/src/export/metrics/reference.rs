@@ -61,6 +61,7 @@ const BOUNDS: &[(&str, &str)] = &[
     ),
     ("result", "of certificates: `taken`, `refused`; of keys: `ok`, `failed`"),
     ("rule", "the rules of the node, at most 4096 since the maps were pinned"),
+    ("security", "2: `mtls`, `plain`"),
     ("side", "2: `here`, `there`"),
     ("source", "of drops: `kernel`, `nic`, `softnet`, `qdisc`; of readings: `datapath`, `host`, `flows`"),
     ("state", "the fixed words of each state"),
@@ -74,6 +75,10 @@ const BOUNDS: &[(&str, &str)] = &[
         "the VLAN identifiers seen with a virtual address, within the ledger's rows; `none` is untagged",
     ),
     ("wanted", "5: `here`, `elsewhere`, `somewhere`, `no`, `unknown`"),
+    (
+        "workload",
+        "the node's workloads in Istio's ambient mesh as `namespace/name`; of more than 2,000 pairs the rest is `unknown`",
+    ),
 ];
 
 const INTRODUCTION: &str = "\

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::kind::{LinkGuard, MeshGuard, Peers, PrefixLengths, RateSpec, VipGuard, Word};
+use super::kind::{LinkGuard, MeshGuard, Mode, Peers, PrefixLengths, RateSpec, VipGuard, Word};
 use super::problem::Reason;
 use super::read::{LeftOut, Reader};
 use super::rule::{Action, Addresses, Rule};
 use super::values;
 use super::world::Served;
-use crate::model::address::BadMac;
 use crate::model::address::Direction::{Egress, Ingress};
+use crate::model::address::{BadMac, Direction};
+use crate::model::ambient::Security;
 
 /// The port of HBONE, in which the mesh carries traffic encrypted.
 const HBONE: u16 = 15_008;
@@ -64,49 +65,73 @@ pub(super) fn link(reader: &mut Reader<'_>) -> Vec<Rule> {
     rules
 }
 
-/// Rules of the guard of the mesh: between enrolled pods only HBONE.
+/// Rules of the guard of the mesh: between enrolled pods only HBONE is expected, and it is counted beside the rest.
 pub(super) fn mesh(reader: &mut Reader<'_>) -> Vec<Rule> {
     let Some(MeshGuard { mode, sets }) = &reader.policy().spec.mesh_guard else { return Vec::new() };
-    let peers = Peers { sets: sets.clone(), ..Peers::default() };
-    if sets.is_empty() {
-        reader.tell("meshGuard.sets", Reason::BadValue, "name at least one set of enrolled pods".to_owned());
+    let Ok(pods) = enrolled(reader, sets) else { return Vec::new() };
+    if pods.is_empty() {
         return Vec::new();
     }
-    let Ok(pods) = reader.peers("meshGuard", &peers) else { return Vec::new() };
     let name = reader.policy().metadata.name.clone();
-    let between = |rule: &str, direction, protocol, from, to| Rule {
+    let between = |rule: &str, mode, direction, action| Rule {
         source: Some(pods.clone()),
         destination: Some(pods.clone()),
-        protocol,
-        source_ports: from,
-        ports: to,
         pairs: true,
-        ..Rule::new(&name, rule, *mode, direction, Action::Deny)
+        ..Rule::new(&name, rule, mode, direction, action)
     };
-    let (below, above) = (0..=HBONE - 1, HBONE + 1..=u16::MAX);
-    let others = || vec![below.clone(), above.clone()];
-    [Ingress, Egress]
-        .into_iter()
-        .flat_map(|way| {
-            [
-                // Neither to the port of HBONE nor an answer from it.
-                between(
-                    if way == Ingress { "guard-mesh-in" } else { "guard-mesh-out" },
-                    way,
-                    Some(6),
-                    others(),
-                    others(),
-                ),
-                between(
-                    if way == Ingress { "guard-mesh-udp-in" } else { "guard-mesh-udp-out" },
-                    way,
-                    Some(17),
-                    vec![],
-                    vec![],
-                ),
-            ]
-        })
-        .collect()
+    let others = || vec![0..=HBONE - 1, HBONE + 1..=u16::MAX];
+    let mut rules = Vec::new();
+    for (way, direction) in [("in", Ingress), ("out", Egress)] {
+        let counted = |rule: &str| between(rule, Mode::Audit, direction, Action::Allow);
+        let denied = |rule: &str| between(rule, *mode, direction, Action::Deny);
+        rules.extend([
+            Rule {
+                protocol: Some(6),
+                ports: vec![HBONE..=HBONE],
+                ..counted(&format!("guard-mesh-hbone-{way}"))
+            },
+            Rule {
+                protocol: Some(6),
+                source_ports: vec![HBONE..=HBONE],
+                ports: others(),
+                ..counted(&format!("guard-mesh-hbone-answer-{way}"))
+            },
+            // Neither to the port of HBONE nor an answer from it.
+            Rule {
+                protocol: Some(6),
+                source_ports: others(),
+                ports: others(),
+                ..denied(&format!("guard-mesh-{way}"))
+            },
+            Rule { protocol: Some(17), ..denied(&format!("guard-mesh-udp-{way}")) },
+        ]);
+    }
+    rules
+}
+
+/// The addresses of enrolled pods: those of named sets, or those that the cluster tells.
+fn enrolled(reader: &mut Reader<'_>, sets: &[String]) -> Result<Arc<Addresses>, LeftOut> {
+    if !sets.is_empty() {
+        return reader.peers("meshGuard", &Peers { sets: sets.to_vec(), ..Peers::default() });
+    }
+    let Some(pods) = &reader.world().enrolled else {
+        let text = "no cluster tells which pods are enrolled; name sets of their addresses, or let the agent reach the API";
+        reader.tell("meshGuard.sets", Reason::UnknownPods, text.to_owned());
+        return Err(LeftOut);
+    };
+    let inside = pods.iter().map(|pod| IpNet::from(*pod)).collect();
+    Ok(Arc::new(Addresses { inside: Some(inside), except: Vec::new() }))
+}
+
+/// What a rule of the guard of the mesh counts, by its name; `None` for all other rules.
+pub fn mesh_security(rule: &str) -> Option<(Direction, Security)> {
+    let rest = rule.strip_prefix("guard-mesh-")?;
+    let security = if rest.starts_with("hbone-") { Security::Mtls } else { Security::Plain };
+    match rest.rsplit('-').next()? {
+        "in" => Some((Ingress, security)),
+        "out" => Some((Egress, security)),
+        _ => None,
+    }
 }
 
 /// Rules of the guard of virtual addresses.
@@ -158,7 +183,7 @@ fn vip_rules(reader: &mut Reader<'_>, guard: &VipGuard) -> Result<Vec<Rule>, Lef
             source: service.source_ranges.and_then(inside),
             protocol: Some(service.protocol),
             ports: service.ports,
-            mode: super::kind::Mode::Enforce,
+            mode: Mode::Enforce,
             ..rule(&format!("guard-vip-service-{n}"), Ingress, Action::Allow)
         });
     }

@@ -439,7 +439,8 @@ pub struct MeshGuard {
     /// Whether it acts.
     #[serde(default)]
     pub mode: Mode,
-    /// Sets of the addresses of enrolled pods.
+    /// Sets of the addresses of enrolled pods. Empty: those that Istio's CNI has enrolled, as the cluster tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<String>,
 }
 

@@ -21,6 +21,7 @@ mod world;
 pub use claim::Claim;
 pub use compile::{CompileError, Contents, compile};
 pub use crd::definition;
+pub use guards::mesh_security;
 pub use packet::{Packet, read as read_frame};
 pub use prefixes::{Table, Tables};
 pub use problem::{Problem, Reason};

@@ -44,6 +44,8 @@ pub enum Reason {
     NoSuchInterface,
     /// The policy selects by labels, and the node's are not known; the policy is left out.
     UnknownLabels,
+    /// The guard of the mesh names no sets, and no cluster tells of enrolled pods; it is left out until one does.
+    UnknownPods,
     /// An earlier rule decides on every packet that the rule is for.
     Shadowed,
     /// No packet can match the rule.
@@ -75,6 +77,7 @@ impl Reason {
             Self::UnknownPool => "UnknownPool",
             Self::NoSuchInterface => "NoSuchInterface",
             Self::UnknownLabels => "UnknownLabels",
+            Self::UnknownPods => "UnknownPods",
             Self::Shadowed => "Shadowed",
             Self::MatchesNothing => "MatchesNothing",
             Self::ContradictsFailsafe => "ContradictsFailsafe",
@@ -98,6 +101,7 @@ impl Reason {
                 | UnknownClass
                 | UnknownPool
                 | UnknownLabels
+                | UnknownPods
                 | TooManyRules
         )
     }

@@ -13,6 +13,7 @@ use super::packet::Packet;
 use super::problem::Problem;
 use super::read::Source;
 use crate::model::address::{Direction, IfIndex};
+use crate::model::ambient::Talk;
 use crate::model::flow::Flow;
 
 /// How enforcement is.
@@ -34,6 +35,8 @@ pub struct PolicyStatus {
     pub unkept: Option<String>,
     /// Pairs of workloads that guards of the mesh count.
     pub pairs: Vec<Pair>,
+    /// What workloads of the mesh say to each other.
+    pub talks: Vec<Talk>,
     /// Interfaces on which rules drop by XDP too: name and `native` or `generic`.
     pub early: Vec<(String, &'static str)>,
 }
@@ -81,6 +84,8 @@ pub struct RuleStatus {
 pub struct Pair {
     /// `policy/rule`.
     pub rule: String,
+    /// Number of the rule's counter in the kernel.
+    pub counter: u32,
     /// Source.
     pub source: IpAddr,
     /// Destination.

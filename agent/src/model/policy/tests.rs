@@ -1,7 +1,8 @@
 //! Policies read: what makes sense becomes rules, and what does not is named by field.
 
-use super::kind::DatapathPolicy;
+use super::kind::{DatapathPolicy, Mode};
 use super::*;
+use crate::model::ambient::Security;
 
 fn source(spec: &str, files: &[(&str, &str)]) -> Source {
     let text =
@@ -101,10 +102,34 @@ fn every_oddity_is_a_named_problem_of_its_field() {
         ("{sets: [{name: s}]}".to_owned(), "sets[0]", EmptySet, 0),
         ("{sets: [{name: s, file: gone.txt}]}".to_owned(), "sets[0].file", UnreadableSet, 0),
         ("{linkGuard: {claimants: [router]}}".to_owned(), "linkGuard.claimants", BadValue, 0),
-        ("{meshGuard: {sets: []}}".to_owned(), "meshGuard.sets", BadValue, 0),
+        ("{meshGuard: {}}".to_owned(), "meshGuard.sets", UnknownPods, 0),
+        ("{meshGuard: {sets: [pods]}}".to_owned(), "meshGuard.sets[0]", UnknownSet, 0),
         ("{vipGuard: {budget: {packets: 5}}}".to_owned(), "vipGuard.budget", BadValue, 0),
     ] {
         assert_eq!(only(&spec), told(field, reason, left), "{spec}");
+    }
+}
+
+#[test]
+fn the_guard_of_the_mesh_takes_the_pods_that_the_cluster_tells() {
+    let address = |last| std::net::IpAddr::from([10, 1, 0, last]);
+    let pods = |enrolled: &[std::net::IpAddr]| {
+        let world = World { enrolled: Some(enrolled.to_vec()), ..world() };
+        let (set, problems) = read(&[source("{meshGuard: {mode: Enforce}}", &[])], &world);
+        assert_eq!(problems, []);
+        set.rules
+    };
+    assert_eq!(pods(&[]), [], "nobody is enrolled");
+    let rules = pods(&[address(1), address(2)]);
+    let denied = rules.iter().filter(|rule| rule.action == Action::Deny && rule.mode == Mode::Enforce);
+    assert_eq!((rules.len(), denied.count()), (8, 4), "HBONE is only counted");
+    for rule in &rules {
+        let (source, destination) = (rule.source.as_ref().unwrap(), rule.destination.as_ref().unwrap());
+        assert!(
+            source.contains(address(1)) && destination.contains(address(2)) && !source.contains(address(3))
+        );
+        let (direction, security) = mesh_security(&rule.name).unwrap();
+        assert_eq!((direction, security == Security::Plain), (rule.direction, rule.action == Action::Deny));
     }
 }
 

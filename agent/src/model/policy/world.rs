@@ -20,6 +20,8 @@ pub struct World {
     pub pools: Option<BTreeMap<String, Vec<IpNet>>>,
     /// What Services have at virtual addresses, where a cluster is known.
     pub services: Option<Vec<Served>>,
+    /// Addresses of Pods in Istio's ambient mesh, where a cluster tells.
+    pub enrolled: Option<Vec<IpAddr>>,
     /// Interfaces by index.
     pub links: BTreeMap<IfIndex, String>,
     /// Virtual addresses.
