@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use kube::runtime::events::EventType;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, peers};
 use crate::crd::{Mode, RouterSpec};
 use crate::inputs::{Inputs, Object, ObjectId, Snapshot};
+use crate::intent::Problem;
 use crate::mirror::InCluster;
 use crate::pacing::Backoff;
 use crate::pass::{Again, Error, Outcome, Report};
@@ -48,6 +50,7 @@ pub(super) async fn work(
         evidence: Evidence::default(),
         backoff: Backoff::default(),
         verdict: Verdict::default(),
+        misplaced: Vec::new(),
     };
     while !stop.is_cancelled() {
         let shot = shots.borrow_and_update().clone();
@@ -110,6 +113,8 @@ struct Worker {
     evidence: Evidence,
     backoff: Backoff,
     verdict: Verdict,
+    /// Who was seen in the wrong VLAN last.
+    misplaced: Vec<Problem>,
 }
 
 impl Worker {
@@ -121,7 +126,7 @@ impl Worker {
         if let Some(bao) = &self.shared.options.bao {
             bao.supply(&mut inputs).await;
         }
-        let done = self.pass(router, &inputs).await;
+        let done = self.pass(router, &mut inputs).await;
         let shared = self.shared.clone();
         shared.metrics.tell_pass(&self.name, done.as_ref(), started.elapsed());
         if let Some(session) = &mut self.session {
@@ -131,6 +136,7 @@ impl Worker {
             return (DRAIN_LOOK, GLANCE);
         }
         self.report(shot, router, &inputs, done.as_ref(), now).await;
+        self.name_misplaced(shot, done.as_ref()).await;
         let waits = self.drain(shot, router, &inputs, done.as_ref(), now).await;
         let wait = match &done {
             Ok(report) if !matches!(report.outcome, Outcome::Failed(_)) => {
@@ -213,12 +219,13 @@ impl Worker {
         }
     }
 
-    async fn pass(&mut self, router: &Object<RouterSpec>, inputs: &Inputs) -> Result<Report, Error> {
+    async fn pass(&mut self, router: &Object<RouterSpec>, inputs: &mut Inputs) -> Result<Report, Error> {
         let router = if router.deleting { &given_up(router) } else { router };
         self.open(router, inputs).await?;
         let Some(session) = &mut self.session else {
             return Err(Error::State(std::io::Error::other("no session")));
         };
+        session.sight(inputs, self.shared.options.period).await;
         session.reconcile(router, inputs, Again::No).await
     }
 
@@ -277,6 +284,24 @@ impl Worker {
         reporter.bid(&set, shot).await;
         reporter.write(report::say(&router.id, pass, shot, inputs, now), &shot.metas).await;
         reporter.bid(&let_go, shot).await;
+    }
+
+    /// An event on each Hardware that is newly seen in the wrong VLAN. The Router's condition names them all along.
+    async fn name_misplaced(&mut self, shot: &Snapshot, pass: Result<&Report, &Error>) {
+        let Some(Ok(found)) = pass.ok().and_then(|report| report.compiled.intent.misplaced.as_ref()) else {
+            return;
+        };
+        for problem in found.iter().filter(|problem| !self.misplaced.contains(problem)) {
+            tracing::warn!(router = self.name, "{problem}");
+            let Some(meta) = shot.metas.get(&problem.object).filter(|_| problem.object.cluster.is_local())
+            else {
+                continue;
+            };
+            let note = format!("{}; {}", problem.what, problem.way_out);
+            let reporter = &self.shared.reporter;
+            reporter.event(&problem.object, &meta.uid, EventType::Warning, "WrongVlan", &note).await;
+        }
+        self.misplaced.clone_from(found);
     }
 
     /// Hooks of Machines: set early, let go when their purpose is reached. Says whether one is waited for.

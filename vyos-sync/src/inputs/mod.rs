@@ -10,6 +10,7 @@ mod id;
 mod node;
 mod platform;
 mod secret;
+mod sighting;
 mod snapshot;
 mod store;
 
@@ -27,6 +28,7 @@ pub use platform::{
     Attachment, CapiCluster, CapiMachine, Hardware, HardwareInterface, MachineInstance, Nic, VlanRoute,
 };
 pub use secret::{Secret, SecretBytes};
+pub use sighting::{Look, Place, Sighting, Worth};
 pub use snapshot::{Meta, Snapshot, SourceState};
 pub use store::{Entry, StoreState, Stored};
 
@@ -100,6 +102,8 @@ pub struct Inputs {
     pub stale: BTreeMap<ClusterName, String>,
     /// What the router does with a node's sessions, where that was decided before the pass: drains and health.
     pub routing: BTreeMap<NodeKey, NodeRouting>,
+    /// Where the router sees machines, where it was asked.
+    pub sightings: Option<Look<Sighting>>,
 }
 
 /// Gives every list of [`Inputs`] to a macro, so that none is forgotten where all are meant.

@@ -8,5 +8,6 @@ mod drains;
 mod faults;
 mod leaders;
 mod lifecycle;
+mod places;
 mod rig;
 mod rights;
