@@ -91,9 +91,12 @@ pub fn statuses(
         }
         Keep::Of { because, .. } => {
             let names: Vec<String> = because.iter().map(ToString::to_string).collect();
-            let text =
+            let mut text =
                 format!("nothing is removed of these objects, or made from them: {}", names.join(", "));
-            say("PruneAllowed", Holds::No, "ObjectsRefused", &text)
+            let in_use = &report.compiled.in_use;
+            in_use.values().take(NAMED).for_each(|problem| text.push_str(&format!("; {problem}")));
+            let reason = if in_use.is_empty() { "ObjectsRefused" } else { "InUse" };
+            say("PruneAllowed", Holds::No, reason, &text)
         }
     });
     router.conditions.extend(report.compiled.intent.misplaced.as_ref().map(|look| {
@@ -124,7 +127,7 @@ const COMPLETE: &str = "Complete";
 
 /// Whether the router sees no machine in a VLAN where it does not belong.
 const IN_PLACE: &str = "MachinesInPlace";
-/// So many machines are named in one condition.
+/// So many are named in one condition.
 const NAMED: usize = 10;
 
 fn in_place(look: &Look<Problem>) -> (Holds, &'static str, String) {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Shared, peers};
 use crate::crd::{Mode, RouterSpec};
 use crate::inputs::{Inputs, Object, ObjectId, Snapshot};
-use crate::intent::Problem;
+use crate::intent::{self, Problem};
 use crate::mirror::InCluster;
 use crate::pacing::Backoff;
 use crate::pass::{Again, Error, Outcome, Report};
@@ -169,10 +169,12 @@ impl Worker {
         [health, drain].into_iter().flatten().fold(period, Duration::min).max(Duration::from_millis(200))
     }
 
-    /// What the pass works on: without the objects that are being deleted, and with who is drained.
+    /// What the pass works on: without the objects that are being deleted, unless a machine is still on them, and with who
+    /// is drained.
     fn prepare(&mut self, shot: &Snapshot, router: &Object<RouterSpec>, now: Timestamp) -> Inputs {
         let mut inputs = shot.inputs.clone();
-        inputs.networks.retain(|each| !each.deleting);
+        let lingering = intent::lingering(&shot.inputs);
+        inputs.networks.retain(|each| !each.deleting || lingering.contains_key(&each.id));
         inputs.peerings.retain(|each| !each.deleting);
         inputs.publications.retain(|each| !each.deleting);
         inputs.configs.retain(|each| !each.deleting);

@@ -25,7 +25,8 @@ pub use core::{Address, Namespace, Node, Service, ServicePort};
 pub use id::{ClusterName, Kind, Object, ObjectId};
 pub use node::{NodeKey, NodeRouting, NodeWord};
 pub use platform::{
-    Attachment, CapiCluster, CapiMachine, Hardware, HardwareInterface, MachineInstance, Nic, VlanRoute,
+    Attachment, CapiCluster, CapiMachine, Hardware, HardwareInterface, MachineInstance, Nic, VirtualMachine,
+    VlanRoute,
 };
 pub use secret::{Secret, SecretBytes};
 pub use sighting::{Look, Place, Sighting, Worth};
@@ -90,6 +91,8 @@ pub struct Inputs {
     pub hardware: Vec<Object<Hardware>>,
     /// KubeVirt's `VirtualMachineInstance`.
     pub machine_instances: Vec<Object<MachineInstance>>,
+    /// KubeVirt's `VirtualMachine`.
+    pub virtual_machines: Vec<Object<VirtualMachine>>,
     /// Cluster API's `Cluster`.
     pub capi_clusters: Vec<Object<CapiCluster>>,
     /// Cluster API's `Machine`.
@@ -113,7 +116,7 @@ macro_rules! for_all_lists {
             routers grants networks peerings publications configs
             bgp_clusters bgp_peer_configs bgp_nodes bgp_overrides bgp_advertisements retired_policies
             cilium_configs pools cilium_nodes nodes services namespaces secrets
-            attachments hardware machine_instances capi_clusters capi_machines node_words
+            attachments hardware machine_instances virtual_machines capi_clusters capi_machines node_words
         }
     };
 }

@@ -69,6 +69,15 @@ pub struct HardwareInterface {
 pub struct MachineInstance {
     /// Its network cards on secondary networks.
     pub nics: Vec<Nic>,
+    /// The NetworkAttachmentDefinitions that it names, as `namespace/name` or `name`.
+    pub networks: Vec<String>,
+}
+
+/// KubeVirt's `VirtualMachine`, which may not run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VirtualMachine {
+    /// The NetworkAttachmentDefinitions that it names, as `namespace/name` or `name`.
+    pub networks: Vec<String>,
 }
 
 /// A network card on a secondary network.
@@ -182,7 +191,18 @@ pub(super) fn machine_instance(object: &Value) -> Result<MachineInstance, String
         let addresses = state.map(VmInterface::addresses).unwrap_or_default();
         Some(Nic { network: network.multus?.network_name, mac, addresses })
     });
-    Ok(MachineInstance { nics: nics.collect() })
+    Ok(MachineInstance { nics: nics.collect(), networks: named_networks(object, "/spec/networks") })
+}
+
+pub(super) fn virtual_machine(object: &Value) -> VirtualMachine {
+    VirtualMachine { networks: named_networks(object, "/spec/template/spec/networks") }
+}
+
+/// What of a machine's networks is a NetworkAttachmentDefinition.
+fn named_networks(object: &Value, pointer: &str) -> Vec<String> {
+    let networks = object.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+    let names = networks.filter_map(|network| network.pointer("/multus/networkName")?.as_str());
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 #[derive(Deserialize)]

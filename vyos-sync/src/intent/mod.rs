@@ -16,6 +16,7 @@ mod raw;
 mod reserve;
 mod select;
 mod subnet;
+mod users;
 mod values;
 
 pub use accept::PrefixRule;
@@ -26,6 +27,7 @@ pub use problem::{Effect, Problem};
 pub use publish::{Forward, HairpinNetwork, Publication};
 pub use raw::Raw;
 pub use subnet::Subnet;
+pub(crate) use users::{Use, Users, WAY_OUT, carries, lingering};
 pub use values::{Asn, HostName, Interface, Invalid, Mac, PlainText, VlanId};
 
 use crate::inputs::{Completeness, Fault, Inputs, Kind, Look, ObjectId};
@@ -89,6 +91,7 @@ pub fn derive(inputs: &Inputs, router: &RouterName) -> Intent {
     };
     let grants = grant::Grants::of(inputs, &router.0, object.spec.grants, &mut problems);
     intent.networks = network::networks(inputs, object, &grants, &mut problems);
+    users::name_lingering(inputs, &router.0, &mut problems);
     reserve::reserve(inputs, object, &mut intent.networks, &mut problems);
     intent.misplaced = place::misplaced(inputs, &intent.networks);
     intent.publications = publish::publications(inputs, &router.0, &intent.networks, &grants, &mut problems);

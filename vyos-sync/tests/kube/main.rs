@@ -8,6 +8,7 @@ mod drains;
 mod faults;
 mod leaders;
 mod lifecycle;
+mod machines;
 mod places;
 mod rig;
 mod rights;

@@ -34,6 +34,7 @@ fn parts(kind: Kind) -> &'static [&'static str] {
         Kind::VirtualMachineInstance => {
             &["/spec/networks", "/spec/domain/devices/interfaces", "/status/interfaces"]
         }
+        Kind::VirtualMachine => &["/spec/template/spec/networks"],
         Kind::CapiMachine => &[
             "/spec/clusterName",
             "/status/nodeRef/name",
