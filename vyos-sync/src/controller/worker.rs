@@ -320,8 +320,7 @@ impl Worker {
             self.evidence.peers = peers::addresses(bgp, inputs);
         }
         let ours = |machine: &&Object<crate::inputs::CapiMachine>| {
-            crate::routing::node_of(machine, inputs)
-                .is_some_and(|node| self.evidence.peers.contains_key(&node))
+            inputs.node_of(machine).is_some_and(|node| self.evidence.peers.contains_key(&node))
         };
         let Some(drain) =
             router.spec.machine_drain.filter(|_| !router.deleting && router.spec.mode != Mode::Observe)

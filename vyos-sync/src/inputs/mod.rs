@@ -7,6 +7,7 @@ mod cilium_config;
 mod collect;
 mod core;
 mod id;
+mod machine;
 mod node;
 mod platform;
 mod secret;

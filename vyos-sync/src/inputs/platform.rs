@@ -102,8 +102,12 @@ pub struct CapiMachine {
     pub cluster: String,
     /// The node it became.
     pub node: Option<String>,
-    /// Its addresses.
+    /// Its internal addresses.
     pub addresses: Vec<IpAddr>,
+    /// Its external addresses. Harvester's provider calls all of a machine's addresses external.
+    pub external: Vec<IpAddr>,
+    /// What it is to its provider, such as `harvester://UID`.
+    pub provider_id: Option<String>,
     /// The reason of its condition `Deleting`: how far its deletion is.
     pub deleting: Option<String>,
 }
@@ -236,7 +240,9 @@ pub(super) fn capi_machine(object: &Value) -> Result<CapiMachine, String> {
         address: String,
     }
     let entries: Vec<Entry> = field(object, "/status/addresses")?;
-    let ips = entries.into_iter().filter(|entry| entry.kind == "InternalIP");
+    let (ips, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.kind == "InternalIP");
+    let external = others.into_iter().filter(|entry| entry.kind == "ExternalIP");
+    let provider_id: Option<String> = field(object, "/spec/providerID")?;
     #[derive(Deserialize)]
     struct State {
         #[serde(default, rename = "type")]
@@ -252,6 +258,12 @@ pub(super) fn capi_machine(object: &Value) -> Result<CapiMachine, String> {
         deleting,
         cluster: field(object, "/spec/clusterName")?,
         node: field(object, "/status/nodeRef/name")?,
-        addresses: ips.map(|entry| Ok(Address::try_from(entry.address)?.0)).collect::<Result<_, String>>()?,
+        addresses: ips
+            .into_iter()
+            .map(|entry| Ok(Address::try_from(entry.address)?.0))
+            .collect::<Result<_, String>>()?,
+        // They only help to find the node: what is no address is left out.
+        external: external.filter_map(|entry| Some(Address::try_from(entry.address).ok()?.0)).collect(),
+        provider_id: provider_id.filter(|id| !id.is_empty()),
     })
 }

@@ -10,5 +10,6 @@ mod leaders;
 mod lifecycle;
 mod machines;
 mod places;
+mod providers;
 mod rig;
 mod rights;
