@@ -1,13 +1,15 @@
 //! Inputs to plan, purely: derive, number, render, plan. The same for `plan`, `apply`, `run`, `validate` and `replay`.
 
+use std::collections::BTreeMap;
+
 use crate::{
     config::{ConfigPath, Dialect, Schema, Tree},
     crd::{DialectChoice, Drift, Mode, RouterSpec},
-    hold,
+    hold, in_use,
     inputs::{Inputs, Object, Origin},
     intent::{self, Intent, Problem},
     numbering,
-    plan::{self, Keep, Ledger, Limits, Plan, numbers::Numbers},
+    plan::{self, Keep, Ledger, Limits, Mark, Plan, numbers::Numbers},
     render::{self, Rendered},
 };
 
@@ -22,6 +24,8 @@ pub struct Compiled {
     pub numbers: Numbers,
     /// What may not be removed now.
     pub keep: Keep,
+    /// What nothing wants any more and a machine is on, by its mark; it is part of `keep`.
+    pub in_use: BTreeMap<Mark, Problem>,
 }
 
 /// What is known about a router when a plan is made.
@@ -40,9 +44,9 @@ pub struct Known<'a> {
 }
 
 impl Compiled {
-    /// Everything that is wrong, of intent and rendering.
+    /// Everything that is wrong, of intent and rendering, and what stays for the sake of a machine.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.intent.problems.iter().chain(&self.rendered.problems)
+        self.intent.problems.iter().chain(&self.rendered.problems).chain(self.in_use.values())
     }
 }
 
@@ -57,11 +61,12 @@ pub fn compile(
     let intent = intent::derive(inputs, &router.id.name.as_str().into());
     let (given, numbers) = numbering::number(&intent, dialect, &router.spec.rule_ranges, running, ledger);
     let rendered = render::render(&intent, dialect, &given);
-    let keep = match hold::keep(inputs, &intent, &rendered.problems, ledger) {
+    let in_use = in_use::in_use(inputs, &router.spec, &intent, ledger);
+    let keep = match hold::keep(inputs, &intent, &rendered.problems, ledger, &in_use) {
         Keep::Nothing if router.deleting || inputs.origin == Origin::Cluster => Keep::NotEvenTheLast,
         keep => keep,
     };
-    Compiled { intent, rendered, numbers, keep }
+    Compiled { intent, rendered, numbers, keep, in_use }
 }
 
 /// Plans.

@@ -31,6 +31,8 @@ use prometheus_client::{
 use tokio_util::sync::CancellationToken;
 use weir_tls::{Caller, Identity, Listener, Protocol, welcome_only};
 
+use crate::{inputs::Look, intent::Problem};
+
 /// A router's name: as many values as there are Router objects.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct OfRouter {
@@ -78,6 +80,8 @@ pub struct Metrics {
     pub problems: Family<OfRouter, Gauge>,
     /// 1 where the router holds all that is wanted.
     pub synced: Family<OfRouter, Gauge>,
+    /// Hardware that the router sees in the wrong VLAN.
+    pub misplaced: Family<OfRouter, Gauge>,
     /// 1 where the router's API answered last time.
     pub reachable: Family<OfRouter, Gauge>,
     /// When the router last held all that is wanted.
@@ -103,6 +107,7 @@ impl Metrics {
             planned: Family::default(),
             problems: Family::default(),
             synced: Family::default(),
+            misplaced: Family::default(),
             reachable: Family::default(),
             synced_at: Family::default(),
             calls: Family::default(),
@@ -117,11 +122,23 @@ impl Metrics {
         r.register("planned_commands", "Commands that the newest plan wants", m.planned);
         r.register("plan_problems", "Conflicts and refusals in the newest plan", m.problems);
         r.register("synced", "1 where the router holds all that is wanted", m.synced);
+        r.register("misplaced_machines", "Hardware seen in the wrong VLAN", m.misplaced);
         r.register("reachable", "1 where the router's API answered last", m.reachable);
         r.register_with_unit("synced_timestamp", "When the router last held all", Unit::Seconds, m.synced_at);
         r.register("api_calls", "Calls of the Kubernetes APIs of all clusters", m.calls);
         r.register("clusters", "Other clusters that are followed, by whether they answer", m.clusters);
         metrics
+    }
+
+    /// Shows how many machines the router sees in the wrong VLAN; none where it was not asked. While it does not say,
+    /// the number stays.
+    pub fn show_places(&self, of: &OfRouter, misplaced: Option<&Look<Problem>>) {
+        let number = match misplaced {
+            Some(Err(_)) => return,
+            Some(Ok(found)) => found.len(),
+            None => 0,
+        };
+        self.misplaced.get_or_create(of).set(i64::try_from(number).unwrap_or(i64::MAX));
     }
 }
 
@@ -173,5 +190,41 @@ async fn ready(State(shown): State<Shown>) -> impl IntoResponse {
     match shown.ready.load(Ordering::Acquire) {
         true => (StatusCode::OK, "ok\n"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "no router was looked at yet\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_misplaced_machines_stays_while_the_router_does_not_say() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let of = OfRouter { router: "gw".to_owned() };
+        let shown = |look: Option<&Look<Problem>>| {
+            metrics.show_places(&of, look);
+            metrics.misplaced.get_or_create(&of).get()
+        };
+        let object = crate::inputs::ObjectId {
+            kind: crate::inputs::Kind::Hardware,
+            cluster: crate::inputs::ClusterName::local(),
+            namespace: None,
+            name: "ms02".to_owned(),
+        };
+        let problem = Problem {
+            object,
+            field: String::new(),
+            what: String::new(),
+            way_out: String::new(),
+            effect: crate::intent::Effect::Noted,
+        };
+        assert_eq!(shown(Some(&Ok(vec![problem]))), 1);
+        assert_eq!(shown(Some(&Err("it is away".to_owned()))), 1);
+        assert_eq!(shown(Some(&Ok(Vec::new()))), 0);
+        assert_eq!(shown(None), 0);
+        let mut page = String::new();
+        encode(&mut page, &registry).unwrap();
+        assert!(page.contains("vyos_sync_misplaced_machines{router=\"gw\"} 0"), "{page}");
     }
 }

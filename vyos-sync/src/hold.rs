@@ -1,6 +1,6 @@
 //! Whose configuration must not shrink now: something is wrong with an object, or with one that it is made from. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     inputs::{ClusterName, Completeness, Fault, Inputs, Kind, ObjectId},
@@ -11,8 +11,14 @@ use crate::{
 /// What may not be removed, and why.
 ///
 /// A manifest that cannot be read and whose objects are not known could have wanted anything: nothing of its source is
-/// removed. Otherwise only what belongs to the objects that are held, or is made from them, is kept.
-pub(crate) fn keep(inputs: &Inputs, intent: &Intent, rendering: &[Problem], ledger: &Ledger) -> Keep {
+/// removed. Otherwise only what belongs to the objects that are held, or is made from them, is kept, and what a machine is on.
+pub(crate) fn keep(
+    inputs: &Inputs,
+    intent: &Intent,
+    rendering: &[Problem],
+    ledger: &Ledger,
+    in_use: &BTreeMap<Mark, Problem>,
+) -> Keep {
     if intent.completeness == Completeness::Incomplete {
         let unknown: Vec<&Fault> = intent.faults.iter().filter(|fault| fault.object.is_none()).collect();
         match (unknown.first(), intent.faults.is_empty()) {
@@ -24,7 +30,7 @@ pub(crate) fn keep(inputs: &Inputs, intent: &Intent, rendering: &[Problem], ledg
     let refused = rendering.iter().filter(|problem| problem.effect == Effect::Refused);
     let mut held = intent.held.clone();
     held.extend(refused.map(|problem| owner_of(&problem.object)));
-    if held.is_empty() && inputs.stale.is_empty() {
+    if held.is_empty() && inputs.stale.is_empty() && in_use.is_empty() {
         return Keep::Nothing;
     }
     let mut marks = marks(inputs, &held);
@@ -32,6 +38,8 @@ pub(crate) fn keep(inputs: &Inputs, intent: &Intent, rendering: &[Problem], ledg
         marks.extend(of_cluster(inputs, ledger, cluster));
         held.insert(Owner::cluster("Cluster", cluster.as_str()));
     }
+    marks.extend(in_use.keys().cloned());
+    held.extend(in_use.values().map(|problem| owner_of(&problem.object)));
     Keep::Of { marks, because: held }
 }
 
@@ -70,7 +78,7 @@ fn may_shrink(kind: Kind, held: Kind) -> bool {
             matches!(kind, Kind::RouterNetwork | Kind::PortPublication) || peers(kind)
         }
         // A network without a range and without a reservation serves no DHCP.
-        Kind::Hardware | Kind::VirtualMachineInstance => {
+        Kind::Hardware | Kind::VirtualMachineInstance | Kind::VirtualMachine => {
             matches!(kind, Kind::RouterNetwork | Kind::NetworkAttachmentDefinition)
         }
         Kind::Service => kind == Kind::PortPublication,
@@ -128,7 +136,7 @@ mod tests {
             collector.document("file", &ClusterName::local(), each.clone());
         }
         let inputs = collector.finish();
-        keep(&inputs, &intent::derive(&inputs, &"gw".into()), &[], &Ledger::default())
+        keep(&inputs, &intent::derive(&inputs, &"gw".into()), &[], &Ledger::default(), &BTreeMap::new())
     }
 
     fn kept(keep: &Keep) -> Vec<&str> {
@@ -175,7 +183,7 @@ mod tests {
         {
             ledger.claims.insert(format!("a {at}").parse().unwrap(), Mark::read(mark).unwrap());
         }
-        let keep = keep(&inputs, &intent::derive(&inputs, &"gw".into()), &[], &ledger);
+        let keep = keep(&inputs, &intent::derive(&inputs, &"gw".into()), &[], &ledger, &BTreeMap::new());
         let kept = kept(&keep);
         assert!(kept.contains(&"vs:media/node-a") && kept.contains(&"vs:media.kube-system/x"), "{kept:?}");
         assert!(kept.contains(&"vs:lab/p"), "{kept:?}");

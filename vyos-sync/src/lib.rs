@@ -15,6 +15,7 @@ pub mod export;
 pub mod gather;
 mod hold;
 pub mod import;
+mod in_use;
 pub mod inputs;
 pub mod intent;
 pub mod lease;

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     apply::Failure,
     crd::{IntentStatus, RouterStatus},
-    inputs::StoreState,
-    intent::Effect,
+    inputs::{Look, StoreState},
+    intent::{Effect, Problem},
     pass::{Error, Outcome, Report},
     plan::Keep,
 };
@@ -91,11 +91,18 @@ pub fn statuses(
         }
         Keep::Of { because, .. } => {
             let names: Vec<String> = because.iter().map(ToString::to_string).collect();
-            let text =
+            let mut text =
                 format!("nothing is removed of these objects, or made from them: {}", names.join(", "));
-            say("PruneAllowed", Holds::No, "ObjectsRefused", &text)
+            let in_use = &report.compiled.in_use;
+            in_use.values().take(NAMED).for_each(|problem| text.push_str(&format!("; {problem}")));
+            let reason = if in_use.is_empty() { "ObjectsRefused" } else { "InUse" };
+            say("PruneAllowed", Holds::No, reason, &text)
         }
     });
+    router.conditions.extend(report.compiled.intent.misplaced.as_ref().map(|look| {
+        let (holds, reason, text) = in_place(look);
+        say(IN_PLACE, holds, reason, &text)
+    }));
     let (synced, reason) = match &report.outcome {
         Outcome::InSync | Outcome::Applied(_) => (Holds::Yes, "InSync"),
         Outcome::Failed(Failure::Gone(_) | Failure::Unknown(_)) => (Holds::Unknown, "Unknown"),
@@ -118,9 +125,32 @@ const STORE: &str = "SecretStoreReachable";
 /// Whether all that an object asks for could be rendered, without doubt. It may be `Ready` all the same.
 const COMPLETE: &str = "Complete";
 
+/// Whether the router sees no machine in a VLAN where it does not belong.
+const IN_PLACE: &str = "MachinesInPlace";
+/// So many are named in one condition.
+const NAMED: usize = 10;
+
+fn in_place(look: &Look<Problem>) -> (Holds, &'static str, String) {
+    match look {
+        Err(why) => (Holds::Unknown, "NotSeen", format!("the router does not say whom it sees: {why}")),
+        Ok(found) if found.is_empty() => {
+            (Holds::Yes, "AllInPlace", "no machine is seen in a VLAN where it does not belong".to_owned())
+        }
+        Ok(found) => {
+            let named: Vec<String> = found.iter().take(NAMED).map(ToString::to_string).collect();
+            let more = match found.len().saturating_sub(NAMED) {
+                0 => String::new(),
+                more => format!("; and {more} more"),
+            };
+            (Holds::No, "WrongVlan", format!("{}{more}", named.join("; ")))
+        }
+    }
+}
+
 fn objects(report: &Report, now: Timestamp, last: &Statuses) -> BTreeMap<String, IntentStatus> {
     let mut found: BTreeMap<String, Vec<(&str, String, String)>> = BTreeMap::new();
-    for problem in report.compiled.problems() {
+    let misplaced = report.compiled.intent.misplaced.iter().flatten().flatten();
+    for problem in report.compiled.problems().chain(misplaced) {
         let text = format!("{}: {}; {}", problem.field, problem.what, problem.way_out);
         let (kind, reason) = match problem.effect {
             Effect::Refused => ("Accepted", "Refused"),
@@ -197,5 +227,32 @@ mod tests {
         assert_eq!(same.last_transition_time, first.last_transition_time);
         let turned = condition("Ready", Holds::Yes, "Synced", "all", now, &[first]);
         assert_eq!(turned.last_transition_time, Time(now));
+    }
+
+    #[test]
+    fn a_condition_names_so_many_machines_and_counts_the_rest() {
+        let problem = |number: usize| Problem {
+            object: crate::inputs::ObjectId {
+                kind: crate::inputs::Kind::Hardware,
+                cluster: crate::inputs::ClusterName::local(),
+                namespace: Some("t".to_owned()),
+                name: format!("machine-{number}"),
+            },
+            field: "spec".to_owned(),
+            what: "elsewhere".to_owned(),
+            way_out: "move it".to_owned(),
+            effect: Effect::Noted,
+        };
+        let said = |look: &Look<Problem>| {
+            let (holds, reason, text) = in_place(look);
+            (holds, reason, text.matches("Hardware t/machine-").count(), text)
+        };
+        let (holds, reason, named, _) = said(&Ok((0..3).map(problem).collect()));
+        assert_eq!((holds, reason, named), (Holds::No, "WrongVlan", 3));
+        let (_, _, named, text) = said(&Ok((0..NAMED + 5).map(problem).collect()));
+        assert!(named == NAMED && text.ends_with("; and 5 more"), "{text}");
+        assert_eq!(said(&Ok(Vec::new())).0, Holds::Yes);
+        let (holds, _, _, text) = said(&Err("it is away".to_owned()));
+        assert!(holds == Holds::Unknown && text.ends_with("it is away"), "{text}");
     }
 }

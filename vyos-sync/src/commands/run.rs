@@ -276,10 +276,10 @@ impl Views {
 
 /// One pass with its metrics. `false` when it should be tried again soon.
 async fn pass(args: &OverFolder, metrics: &Metrics, session: &mut Option<Session>) -> Result<bool> {
-    let chosen = Chosen::read(&args.live.source)?.supplied(args.bao.as_ref()).await;
+    let mut chosen = Chosen::read(&args.live.source)?.supplied(args.bao.as_ref()).await;
     let of = OfRouter { router: chosen.router.id.name.clone() };
     let started = Instant::now();
-    let done = one(args, &chosen, session).await;
+    let done = one(args, &mut chosen, session).await;
     keep_status(&args.live.state_dir, &chosen, done.as_ref())?;
     metrics.seconds.get_or_create(&of).observe(started.elapsed().as_secs_f64());
     let word = match &done {
@@ -307,7 +307,7 @@ async fn pass(args: &OverFolder, metrics: &Metrics, session: &mut Option<Session
     Ok(!matches!(report.outcome, Outcome::Failed(_)))
 }
 
-async fn one(args: &OverFolder, chosen: &Chosen, session: &mut Option<Session>) -> Result<Report> {
+async fn one(args: &OverFolder, chosen: &mut Chosen, session: &mut Option<Session>) -> Result<Report> {
     let print = print(&chosen.router.spec, &chosen.inputs);
     // Address, trust or key are other ones.
     if session.as_ref().is_some_and(|session| session.opened_with() != print) {
@@ -317,6 +317,7 @@ async fn one(args: &OverFolder, chosen: &Chosen, session: &mut Option<Session>) 
         Some(session) => session,
         none => none.insert(open(&args.live, chosen).await?),
     };
+    session.sight(&mut chosen.inputs, args.period).await;
     Ok(session.reconcile(&chosen.router, &chosen.inputs, Again::No).await?)
 }
 
@@ -333,6 +334,8 @@ fn tell(metrics: &Metrics, of: &OfRouter, report: &Report) {
     metrics.planned.get_or_create(of).set(left);
     metrics.problems.get_or_create(of).set(i64::try_from(problems).unwrap_or(i64::MAX));
     metrics.synced.get_or_create(of).set(i64::from(synced));
+    let misplaced = &report.compiled.intent.misplaced;
+    metrics.show_places(of, misplaced.as_ref());
     if synced {
         metrics.synced_at.get_or_create(of).set(Timestamp::now().as_millisecond() as f64 / 1_000.0);
     }
@@ -342,7 +345,12 @@ fn tell(metrics: &Metrics, of: &OfRouter, report: &Report) {
         Outcome::Applied(_) | Outcome::Observed => tracing::info!(router = of.router, "{said}"),
         _ => tracing::warn!(router = of.router, "{said}"),
     }
-    report.compiled.problems().for_each(|problem| tracing::warn!(router = of.router, "{problem}"));
+    let misplaced = misplaced.iter().flatten().flatten();
+    report
+        .compiled
+        .problems()
+        .chain(misplaced)
+        .for_each(|problem| tracing::warn!(router = of.router, "{problem}"));
     for blocked in &report.plan.blocked {
         tracing::warn!(router = of.router, path = %blocked.path, reason = ?blocked.reason, "{}", blocked.text);
     }

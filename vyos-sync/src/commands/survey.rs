@@ -12,7 +12,7 @@ use crate::{
     config::{Schema, Tree},
     doctor, gather,
     import::{self, Coverage},
-    inputs::Collector,
+    inputs::{Collector, Look, Sighting},
     plan::{Ledger, Limits},
     reconcile::Session,
     store::Store,
@@ -75,34 +75,59 @@ fn line(coverage: &Coverage) -> String {
     format!("# {}: {} of {} statements covered{left}", coverage.part, coverage.covered, coverage.all)
 }
 
-/// Reads the router with a state folder that is thrown away.
+/// Reads the router's configuration.
 async fn running(chosen: &Chosen) -> Result<Tree> {
-    let folder = std::env::temp_dir().join(format!("vyos-sync-{}", std::process::id()));
-    let read = read_running(chosen, &folder).await;
-    std::fs::remove_dir_all(&folder)?;
-    read
+    asked(chosen, async |session| Ok(session.running().await?)).await
 }
 
-async fn read_running(chosen: &Chosen, folder: &Path) -> Result<Tree> {
+/// Reads the router's configuration, and where it sees machines if there is hardware.
+async fn running_and_seen(chosen: &Chosen) -> Result<(Tree, Option<Look<Sighting>>)> {
+    let ask = async |session: &Session| {
+        let seen = match chosen.inputs.hardware.is_empty() {
+            true => None,
+            false => Some(session.sightings().await),
+        };
+        Ok((session.running().await?, seen))
+    };
+    asked(chosen, ask).await
+}
+
+/// Asks the router with a state folder that is thrown away.
+async fn asked<T>(chosen: &Chosen, ask: impl AsyncFnOnce(&Session) -> Result<T>) -> Result<T> {
+    let folder = std::env::temp_dir().join(format!("vyos-sync-{}", std::process::id()));
+    let said = match open(chosen, &folder).await {
+        Ok(session) => ask(&session).await,
+        Err(error) => Err(error),
+    };
+    std::fs::remove_dir_all(&folder)?;
+    said
+}
+
+async fn open(chosen: &Chosen, folder: &Path) -> Result<Session> {
     let store = Store::open(folder, &chosen.router.id.name)?;
     // The dialect does not matter for reading.
     let dialect = Some(crate::config::Dialect::V1_5);
-    let session = Session::open(&chosen.router, &chosen.inputs, store, dialect, None).await?;
-    Ok(session.running().await?)
+    Ok(Session::open(&chosen.router, &chosen.inputs, store, dialect, None).await?)
 }
 
 /// Exit code 0: nothing found, 1: contradictions.
 pub(super) async fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
-    let chosen = Chosen::read(&args.source)?;
+    let mut chosen = Chosen::read(&args.source)?;
     let dialect = offline_dialect(&args.dialect, &chosen.router.spec);
-    let running = match &args.against {
-        Some(file) => configuration(file).map_err(|e| e.to_string()),
-        None => running(&chosen).await.map_err(|e| format!("{e:#}")),
+    let read = match &args.against {
+        Some(file) => configuration(file).map(|tree| (tree, None)).map_err(|e| e.to_string()),
+        None => running_and_seen(&chosen).await.map_err(|e| format!("{e:#}")),
     };
-    let (tree, unread) = match running {
-        Ok(tree) => (tree, None),
+    let (tree, unread) = match read {
+        Ok((tree, seen)) => {
+            chosen.inputs.sightings = seen;
+            (tree, None)
+        }
         Err(why) => (Tree::new(), Some(why)),
     };
+    if let Some(Err(why)) = &chosen.inputs.sightings {
+        tracing::warn!("machines in the wrong VLAN are not looked for: {why}");
+    }
     let ledger = Ledger::recover(&tree);
     let model = Schema::built_in(dialect);
     let full = full_schema(&args.dialect)?;

@@ -31,6 +31,7 @@ impl Metrics {
             .get_or_create(of)
             .set(count(report.compiled.problems().count() + report.plan.blocked.len()));
         self.synced.get_or_create(of).set(i64::from(synced));
+        self.show_places(of, report.compiled.intent.misplaced.as_ref());
         if synced {
             self.synced_at.get_or_create(of).set(Timestamp::now().as_millisecond() as f64 / 1_000.0);
         }

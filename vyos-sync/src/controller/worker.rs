@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use kube::runtime::events::EventType;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, peers};
 use crate::crd::{Mode, RouterSpec};
 use crate::inputs::{Inputs, Object, ObjectId, Snapshot};
+use crate::intent::{self, Problem};
 use crate::mirror::InCluster;
 use crate::pacing::Backoff;
 use crate::pass::{Again, Error, Outcome, Report};
@@ -48,6 +50,7 @@ pub(super) async fn work(
         evidence: Evidence::default(),
         backoff: Backoff::default(),
         verdict: Verdict::default(),
+        misplaced: Vec::new(),
     };
     while !stop.is_cancelled() {
         let shot = shots.borrow_and_update().clone();
@@ -110,6 +113,8 @@ struct Worker {
     evidence: Evidence,
     backoff: Backoff,
     verdict: Verdict,
+    /// Who was seen in the wrong VLAN last.
+    misplaced: Vec<Problem>,
 }
 
 impl Worker {
@@ -121,7 +126,7 @@ impl Worker {
         if let Some(bao) = &self.shared.options.bao {
             bao.supply(&mut inputs).await;
         }
-        let done = self.pass(router, &inputs).await;
+        let done = self.pass(router, &mut inputs).await;
         let shared = self.shared.clone();
         shared.metrics.tell_pass(&self.name, done.as_ref(), started.elapsed());
         if let Some(session) = &mut self.session {
@@ -131,6 +136,7 @@ impl Worker {
             return (DRAIN_LOOK, GLANCE);
         }
         self.report(shot, router, &inputs, done.as_ref(), now).await;
+        self.name_misplaced(shot, done.as_ref()).await;
         let waits = self.drain(shot, router, &inputs, done.as_ref(), now).await;
         let wait = match &done {
             Ok(report) if !matches!(report.outcome, Outcome::Failed(_)) => {
@@ -163,10 +169,12 @@ impl Worker {
         [health, drain].into_iter().flatten().fold(period, Duration::min).max(Duration::from_millis(200))
     }
 
-    /// What the pass works on: without the objects that are being deleted, and with who is drained.
+    /// What the pass works on: without the objects that are being deleted, unless a machine is still on them, and with who
+    /// is drained.
     fn prepare(&mut self, shot: &Snapshot, router: &Object<RouterSpec>, now: Timestamp) -> Inputs {
         let mut inputs = shot.inputs.clone();
-        inputs.networks.retain(|each| !each.deleting);
+        let lingering = intent::lingering(&shot.inputs);
+        inputs.networks.retain(|each| !each.deleting || lingering.contains_key(&each.id));
         inputs.peerings.retain(|each| !each.deleting);
         inputs.publications.retain(|each| !each.deleting);
         inputs.configs.retain(|each| !each.deleting);
@@ -213,12 +221,13 @@ impl Worker {
         }
     }
 
-    async fn pass(&mut self, router: &Object<RouterSpec>, inputs: &Inputs) -> Result<Report, Error> {
+    async fn pass(&mut self, router: &Object<RouterSpec>, inputs: &mut Inputs) -> Result<Report, Error> {
         let router = if router.deleting { &given_up(router) } else { router };
         self.open(router, inputs).await?;
         let Some(session) = &mut self.session else {
             return Err(Error::State(std::io::Error::other("no session")));
         };
+        session.sight(inputs, self.shared.options.period).await;
         session.reconcile(router, inputs, Again::No).await
     }
 
@@ -279,6 +288,24 @@ impl Worker {
         reporter.bid(&let_go, shot).await;
     }
 
+    /// An event on each Hardware that is newly seen in the wrong VLAN. The Router's condition names them all along.
+    async fn name_misplaced(&mut self, shot: &Snapshot, pass: Result<&Report, &Error>) {
+        let Some(Ok(found)) = pass.ok().and_then(|report| report.compiled.intent.misplaced.as_ref()) else {
+            return;
+        };
+        for problem in found.iter().filter(|problem| !self.misplaced.contains(problem)) {
+            tracing::warn!(router = self.name, "{problem}");
+            let Some(meta) = shot.metas.get(&problem.object).filter(|_| problem.object.cluster.is_local())
+            else {
+                continue;
+            };
+            let note = format!("{}; {}", problem.what, problem.way_out);
+            let reporter = &self.shared.reporter;
+            reporter.event(&problem.object, &meta.uid, EventType::Warning, "WrongVlan", &note).await;
+        }
+        self.misplaced.clone_from(found);
+    }
+
     /// Hooks of Machines: set early, let go when their purpose is reached. Says whether one is waited for.
     async fn drain(
         &mut self,
@@ -293,8 +320,7 @@ impl Worker {
             self.evidence.peers = peers::addresses(bgp, inputs);
         }
         let ours = |machine: &&Object<crate::inputs::CapiMachine>| {
-            crate::routing::node_of(machine, inputs)
-                .is_some_and(|node| self.evidence.peers.contains_key(&node))
+            inputs.node_of(machine).is_some_and(|node| self.evidence.peers.contains_key(&node))
         };
         let Some(drain) =
             router.spec.machine_drain.filter(|_| !router.deleting && router.spec.mode != Mode::Observe)

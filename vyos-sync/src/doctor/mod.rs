@@ -41,7 +41,8 @@ pub fn objects(inputs: &Inputs, router: &Object<RouterSpec>, compiled: &Compiled
         inputs.faults.iter().map(|f| say(&f.place, format!("{}; {}", f.what, f.way_out))).collect();
     let problem =
         |p: &crate::intent::Problem| say(&p.object, format!("{}: {}; {}", p.field, p.what, p.way_out));
-    found.extend(compiled.problems().map(problem));
+    let misplaced = compiled.intent.misplaced.iter().flatten().flatten();
+    found.extend(compiled.problems().chain(misplaced).map(problem));
     found.extend(harvester(inputs));
     found.extend(hardware(inputs));
     found.extend(asn(inputs, router));

@@ -180,6 +180,7 @@ fn default_namespace(kind: Kind) -> Option<String> {
             | Kind::NetworkAttachmentDefinition
             | Kind::Hardware
             | Kind::VirtualMachineInstance
+            | Kind::VirtualMachine
             | Kind::CapiCluster
             | Kind::CapiMachine
     );
@@ -218,6 +219,9 @@ fn read(inputs: &mut Inputs, id: ObjectId, document: &Value) -> Result<(), Strin
         Kind::Hardware => push(&mut inputs.hardware, id, document, platform::hardware),
         Kind::VirtualMachineInstance => {
             push(&mut inputs.machine_instances, id, document, platform::machine_instance)
+        }
+        Kind::VirtualMachine => {
+            push(&mut inputs.virtual_machines, id, document, |object| Ok(platform::virtual_machine(object)))
         }
         Kind::CapiCluster => push(&mut inputs.capi_clusters, id, document, |_| Ok(platform::CapiCluster)),
         Kind::CapiMachine => push(&mut inputs.capi_machines, id, document, platform::capi_machine),

@@ -25,6 +25,8 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// Its pod prefixes.
     pub pod_cidrs: Vec<String>,
+    /// What it is to its provider, such as `harvester://UID`.
+    pub provider_id: Option<String>,
 }
 
 /// A `Namespace`; its labels say all.
@@ -73,7 +75,8 @@ pub(super) fn node(object: &Value) -> Result<Node, String> {
     }
     let addresses =
         internal.map(|entry| Ok(Address::try_from(entry.address)?.0)).collect::<Result<_, String>>()?;
-    Ok(Node { addresses, pod_cidrs })
+    let provider_id: Option<String> = field(object, "/spec/providerID")?;
+    Ok(Node { addresses, pod_cidrs, provider_id: provider_id.filter(|id| !id.is_empty()) })
 }
 
 pub(super) fn service(object: &Value) -> Result<Service, String> {

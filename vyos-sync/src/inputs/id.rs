@@ -108,6 +108,7 @@ kinds! {
     Secret "" "Secret",
     NetworkAttachmentDefinition "k8s.cni.cncf.io" "NetworkAttachmentDefinition",
     Hardware "tinkerbell.org" "Hardware",
+    VirtualMachine "kubevirt.io" "VirtualMachine",
     VirtualMachineInstance "kubevirt.io" "VirtualMachineInstance",
     CapiCluster "cluster.x-k8s.io" "Cluster",
     CapiMachine "cluster.x-k8s.io" "Machine",

@@ -7,9 +7,11 @@ mod cilium_config;
 mod collect;
 mod core;
 mod id;
+mod machine;
 mod node;
 mod platform;
 mod secret;
+mod sighting;
 mod snapshot;
 mod store;
 
@@ -24,9 +26,11 @@ pub use core::{Address, Namespace, Node, Service, ServicePort};
 pub use id::{ClusterName, Kind, Object, ObjectId};
 pub use node::{NodeKey, NodeRouting, NodeWord};
 pub use platform::{
-    Attachment, CapiCluster, CapiMachine, Hardware, HardwareInterface, MachineInstance, Nic, VlanRoute,
+    Attachment, CapiCluster, CapiMachine, Hardware, HardwareInterface, MachineInstance, Nic, VirtualMachine,
+    VlanRoute,
 };
 pub use secret::{Secret, SecretBytes};
+pub use sighting::{Look, Place, Sighting, Worth};
 pub use snapshot::{Meta, Snapshot, SourceState};
 pub use store::{Entry, StoreState, Stored};
 
@@ -88,6 +92,8 @@ pub struct Inputs {
     pub hardware: Vec<Object<Hardware>>,
     /// KubeVirt's `VirtualMachineInstance`.
     pub machine_instances: Vec<Object<MachineInstance>>,
+    /// KubeVirt's `VirtualMachine`.
+    pub virtual_machines: Vec<Object<VirtualMachine>>,
     /// Cluster API's `Cluster`.
     pub capi_clusters: Vec<Object<CapiCluster>>,
     /// Cluster API's `Machine`.
@@ -100,6 +106,8 @@ pub struct Inputs {
     pub stale: BTreeMap<ClusterName, String>,
     /// What the router does with a node's sessions, where that was decided before the pass: drains and health.
     pub routing: BTreeMap<NodeKey, NodeRouting>,
+    /// Where the router sees machines, where it was asked.
+    pub sightings: Option<Look<Sighting>>,
 }
 
 /// Gives every list of [`Inputs`] to a macro, so that none is forgotten where all are meant.
@@ -109,7 +117,7 @@ macro_rules! for_all_lists {
             routers grants networks peerings publications configs
             bgp_clusters bgp_peer_configs bgp_nodes bgp_overrides bgp_advertisements retired_policies
             cilium_configs pools cilium_nodes nodes services namespaces secrets
-            attachments hardware machine_instances capi_clusters capi_machines node_words
+            attachments hardware machine_instances virtual_machines capi_clusters capi_machines node_words
         }
     };
 }

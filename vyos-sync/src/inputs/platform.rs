@@ -69,6 +69,15 @@ pub struct HardwareInterface {
 pub struct MachineInstance {
     /// Its network cards on secondary networks.
     pub nics: Vec<Nic>,
+    /// The NetworkAttachmentDefinitions that it names, as `namespace/name` or `name`.
+    pub networks: Vec<String>,
+}
+
+/// KubeVirt's `VirtualMachine`, which may not run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VirtualMachine {
+    /// The NetworkAttachmentDefinitions that it names, as `namespace/name` or `name`.
+    pub networks: Vec<String>,
 }
 
 /// A network card on a secondary network.
@@ -93,8 +102,12 @@ pub struct CapiMachine {
     pub cluster: String,
     /// The node it became.
     pub node: Option<String>,
-    /// Its addresses.
+    /// Its internal addresses.
     pub addresses: Vec<IpAddr>,
+    /// Its external addresses. Harvester's provider calls all of a machine's addresses external.
+    pub external: Vec<IpAddr>,
+    /// What it is to its provider, such as `harvester://UID`.
+    pub provider_id: Option<String>,
     /// The reason of its condition `Deleting`: how far its deletion is.
     pub deleting: Option<String>,
 }
@@ -182,7 +195,18 @@ pub(super) fn machine_instance(object: &Value) -> Result<MachineInstance, String
         let addresses = state.map(VmInterface::addresses).unwrap_or_default();
         Some(Nic { network: network.multus?.network_name, mac, addresses })
     });
-    Ok(MachineInstance { nics: nics.collect() })
+    Ok(MachineInstance { nics: nics.collect(), networks: named_networks(object, "/spec/networks") })
+}
+
+pub(super) fn virtual_machine(object: &Value) -> VirtualMachine {
+    VirtualMachine { networks: named_networks(object, "/spec/template/spec/networks") }
+}
+
+/// What of a machine's networks is a NetworkAttachmentDefinition.
+fn named_networks(object: &Value, pointer: &str) -> Vec<String> {
+    let networks = object.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+    let names = networks.filter_map(|network| network.pointer("/multus/networkName")?.as_str());
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 #[derive(Deserialize)]
@@ -216,7 +240,9 @@ pub(super) fn capi_machine(object: &Value) -> Result<CapiMachine, String> {
         address: String,
     }
     let entries: Vec<Entry> = field(object, "/status/addresses")?;
-    let ips = entries.into_iter().filter(|entry| entry.kind == "InternalIP");
+    let (ips, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.kind == "InternalIP");
+    let external = others.into_iter().filter(|entry| entry.kind == "ExternalIP");
+    let provider_id: Option<String> = field(object, "/spec/providerID")?;
     #[derive(Deserialize)]
     struct State {
         #[serde(default, rename = "type")]
@@ -232,6 +258,12 @@ pub(super) fn capi_machine(object: &Value) -> Result<CapiMachine, String> {
         deleting,
         cluster: field(object, "/spec/clusterName")?,
         node: field(object, "/status/nodeRef/name")?,
-        addresses: ips.map(|entry| Ok(Address::try_from(entry.address)?.0)).collect::<Result<_, String>>()?,
+        addresses: ips
+            .into_iter()
+            .map(|entry| Ok(Address::try_from(entry.address)?.0))
+            .collect::<Result<_, String>>()?,
+        // They only help to find the node: what is no address is left out.
+        external: external.filter_map(|entry| Some(Address::try_from(entry.address).ok()?.0)).collect(),
+        provider_id: provider_id.filter(|id| !id.is_empty()),
     })
 }

@@ -92,7 +92,7 @@ type NodeKey<'a> = (&'a ClusterName, &'a str);
 struct Lookup<'a> {
     nodes: HashMap<NodeKey<'a>, &'a Object<Node>>,
     cilium: HashMap<NodeKey<'a>, &'a CiliumNode>,
-    machines: BTreeMap<&'a str, Vec<&'a Object<CapiMachine>>>,
+    machines: BTreeMap<String, Vec<&'a Object<CapiMachine>>>,
     overrides: HashMap<NodeKey<'a>, &'a [InstanceOverride]>,
     configured: BTreeSet<NodeKey<'a>>,
     routing: HashMap<NodeKey<'a>, NodeRouting>,
@@ -105,8 +105,9 @@ impl<'a> Lookup<'a> {
         }
         let mut machines = BTreeMap::<_, Vec<_>>::new();
         for machine in &inputs.capi_machines {
-            let node = machine.spec.node.as_deref().unwrap_or(&machine.id.name);
-            machines.entry(node).or_default().push(machine);
+            let found = || inputs.node_of(machine).map(|(_, name)| name);
+            let node = machine.spec.node.clone().or_else(found);
+            machines.entry(node.unwrap_or_else(|| machine.id.name.clone())).or_default().push(machine);
         }
         let cilium = inputs.cilium_nodes.iter();
         Self {

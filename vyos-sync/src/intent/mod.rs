@@ -9,12 +9,14 @@ mod cilium;
 mod dhcp;
 mod grant;
 mod network;
+mod place;
 mod problem;
 mod publish;
 mod raw;
 mod reserve;
 mod select;
 mod subnet;
+mod users;
 mod values;
 
 pub use accept::PrefixRule;
@@ -25,9 +27,10 @@ pub use problem::{Effect, Problem};
 pub use publish::{Forward, HairpinNetwork, Publication};
 pub use raw::Raw;
 pub use subnet::Subnet;
+pub(crate) use users::{Use, Users, WAY_OUT, carries, lingering};
 pub use values::{Asn, HostName, Interface, Invalid, Mac, PlainText, VlanId};
 
-use crate::inputs::{Completeness, Fault, Inputs, Kind, ObjectId};
+use crate::inputs::{Completeness, Fault, Inputs, Kind, Look, ObjectId};
 use crate::plan::Owner;
 use problem::Findings;
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +63,9 @@ pub struct Intent {
     pub faults: Vec<Fault>,
     /// What is wrong, sorted.
     pub problems: Vec<Problem>,
+    /// Hardware that the router sees in the wrong VLAN, where it was asked. No part of `problems`: nothing on the router
+    /// follows from it.
+    pub misplaced: Option<Look<Problem>>,
     /// Owners that were refused: what they have on the router must be left as it is.
     pub held: BTreeSet<Owner>,
     /// Networks.
@@ -85,7 +91,9 @@ pub fn derive(inputs: &Inputs, router: &RouterName) -> Intent {
     };
     let grants = grant::Grants::of(inputs, &router.0, object.spec.grants, &mut problems);
     intent.networks = network::networks(inputs, object, &grants, &mut problems);
+    users::name_lingering(inputs, &router.0, &mut problems);
     reserve::reserve(inputs, object, &mut intent.networks, &mut problems);
+    intent.misplaced = place::misplaced(inputs, &intent.networks);
     intent.publications = publish::publications(inputs, &router.0, &intent.networks, &grants, &mut problems);
     intent.bgp = bgp::bgp(inputs, object, &intent.networks, &grants, &mut problems);
     intent.raw = raw::raw(inputs, object, &mut problems);
@@ -103,6 +111,7 @@ fn nothing(inputs: &Inputs, router: &RouterName) -> Intent {
         completeness: inputs.completeness,
         faults: inputs.faults.clone(),
         problems: Vec::new(),
+        misplaced: None,
         held: BTreeSet::new(),
         networks: Vec::new(),
         publications: Vec::new(),

@@ -1,6 +1,7 @@
 //! One router, one pass: gather, compile, plan, apply, report.
 
 mod open;
+mod sight;
 mod steps;
 mod view;
 
@@ -38,6 +39,7 @@ pub struct Session {
     told: (u64, u64),
     seal: Seal,
     opened_with: String,
+    sighted: Option<sight::Sighted>,
 }
 
 /// Where passes that do something are recorded.

@@ -155,6 +155,7 @@ impl Session {
             told: (0, 0),
             seal,
             opened_with: print(&router.spec, inputs),
+            sighted: None,
         })
     }
 

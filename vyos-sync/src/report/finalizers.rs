@@ -1,4 +1,5 @@
-//! Finalizers: an object is gone only when what it wanted is gone from the router. A router that cannot be reached does not keep
+//! Finalizers: an object is gone only when what it wanted is gone from the router, and a network not before the last machine on
+//! it. A router that cannot be reached does not keep
 //! a namespace from being deleted: the ledger remembers what is to be removed.
 
 use jiff::{SignedDuration, Timestamp};
@@ -47,6 +48,7 @@ pub fn farewells(
     let leaving = ids.iter().filter(leaves).count();
     ids.push(router);
     let prunes = mode == Mode::Sync;
+    let lingering = crate::intent::lingering(inputs);
     ids.into_iter()
         .filter_map(|id| {
             let meta = shot.metas.get(id)?;
@@ -64,7 +66,8 @@ pub fn farewells(
                     |plan| if is_router { is_clean(plan) && leaving == 0 } else { !holds(plan, id) },
                 );
             let late = !is_router && now.duration_since(deleted) >= PATIENCE;
-            (!prunes || gone || late).then(|| Farewell::LetGo(id.clone()))
+            let stays = lingering.contains_key(id);
+            (!prunes || !stays && (gone || late)).then(|| Farewell::LetGo(id.clone()))
         })
         .collect()
 }

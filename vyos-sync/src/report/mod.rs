@@ -124,7 +124,7 @@ impl Reporter {
         self.event(&said.object, &meta.uid, kind, &now.reason, &now.message).await;
     }
 
-    /// An event on an object of ours or on a Machine.
+    /// An event on an object of ours, on a Machine or on Hardware.
     pub async fn event(&self, id: &ObjectId, uid: &str, kind: EventType, reason: &str, note: &str) {
         let version = if id.kind == Kind::CapiMachine { "v1beta1" } else { "v1alpha1" };
         let about = ObjectReference {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 
 use super::paths::Paths;
-use crate::inputs::{CapiMachine, ClusterName, Inputs, NodeKey, NodeRouting, Object, ObjectId};
+use crate::inputs::{CapiMachine, Inputs, NodeKey, NodeRouting, Object, ObjectId};
 
 /// One of the two hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,7 +99,7 @@ impl Drains {
         let mut wanted = BTreeMap::new();
         for machine in inputs.capi_machines.iter().filter(|each| each.deleting) {
             self.seen.entry(machine.id.clone()).or_insert(now);
-            let Some(node) = node_of(machine, inputs) else { continue };
+            let Some(node) = inputs.node_of(machine) else { continue };
             let routing = match self.stage(machine) {
                 Stage::Here => continue,
                 Stage::Draining | Stage::Drained => NodeRouting::Drained,
@@ -205,7 +205,7 @@ impl Drains {
         inputs: &Inputs,
         evidence: &Evidence,
     ) -> Result<String, String> {
-        let peers = node_of(machine, inputs).and_then(|node| Some((evidence.peers.get(&node)?, node)));
+        let peers = inputs.node_of(machine).and_then(|node| Some((evidence.peers.get(&node)?, node)));
         let Some((hops, node)) = peers.filter(|(hops, _)| !hops.is_empty()) else {
             return Ok("the router has no session with its node".to_owned());
         };
@@ -247,7 +247,7 @@ impl Drains {
     /// Keeps the last path from being shut down: to be asked before a pass that would do so.
     pub fn spare_last_paths(&mut self, inputs: &Inputs, evidence: &Evidence) {
         for machine in inputs.capi_machines.iter().filter(|each| each.deleting) {
-            let hops = node_of(machine, inputs).and_then(|node| evidence.peers.get(&node));
+            let hops = inputs.node_of(machine).and_then(|node| evidence.peers.get(&node));
             if self.stage(machine) == Stage::ShutDown
                 && hops.is_some_and(|hops| !evidence.paths.only_by(hops).is_empty())
             {
@@ -265,21 +265,10 @@ fn times(hook: Hook) -> i32 {
     }
 }
 
-/// The node of a Machine. Machines live in the management cluster, their nodes in their own, which may be the same one.
-pub fn node_of(machine: &Object<CapiMachine>, inputs: &Inputs) -> Option<NodeKey> {
-    let name = machine.spec.node.clone().unwrap_or_else(|| machine.id.name.clone());
-    let of = ClusterName::from(machine.spec.cluster.as_str());
-    let known = |cluster: &ClusterName| {
-        let there = |id: &ObjectId| id.cluster == *cluster && id.name == name;
-        inputs.bgp_nodes.iter().any(|each| there(&each.id)) || inputs.nodes.iter().any(|each| there(&each.id))
-    };
-    [of, ClusterName::local()].into_iter().find(known).map(|cluster| (cluster, name))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inputs::Collector;
+    use crate::inputs::{ClusterName, Collector};
     use serde_json::json;
 
     fn inputs(hooks: &[Hook], reason: Option<&str>) -> Inputs {

@@ -5,6 +5,6 @@ mod drain;
 mod health;
 mod paths;
 
-pub use drain::{Drains, Evidence, Hook, Release, Stage, node_of};
+pub use drain::{Drains, Evidence, Hook, Release, Stage};
 pub use health::{Gate, Limits, Nodes, Verdict};
 pub use paths::Paths;

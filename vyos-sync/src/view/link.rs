@@ -18,7 +18,7 @@ pub(super) fn neighbours(text: &str) -> Vec<Neighbour> {
     text.lines().filter_map(row).collect()
 }
 
-fn is_mac(word: &str) -> bool {
+pub(super) fn is_mac(word: &str) -> bool {
     let octets: Vec<&str> = word.split(':').collect();
     octets.len() == 6 && octets.iter().all(|octet| octet.len() == 2 && u8::from_str_radix(octet, 16).is_ok())
 }

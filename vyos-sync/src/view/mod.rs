@@ -6,11 +6,14 @@
 mod bfd;
 mod bgp;
 mod link;
+mod sighting;
 
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 use weir_router_view::{API_VERSION, KIND, PREFIXES, Prefix, RouterView};
+
+pub use sighting::{SIGHTINGS, sightings};
 
 /// The commands whose texts make a view, in the order in which they are asked.
 pub const COMMANDS: [&[&str]; 9] = [
@@ -119,6 +122,7 @@ mod tests {
         fn any_text_is_read_without_panic(text in "(?s).{0,400}", words in "([*>=S ]{0,4}|[0-9.:/]{1,18}|via|peer|[a-z]{1,9}|[\n\t ]){0,80}") {
             for text in [text, words] {
                 let _ = assemble(asked(), std::array::from_fn(|_| Ok(text.clone())));
+                let _ = sightings([&text, &text, &text]);
             }
         }
     }

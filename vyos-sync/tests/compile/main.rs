@@ -9,6 +9,7 @@
 
 mod cilium;
 mod golden;
+mod machines;
 mod platform;
 mod properties;
 mod scale;

@@ -16,20 +16,20 @@ use weir_netns::{Lab, Speaker, gateway, speaker};
 
 use crate::rig::{Rig, cilium, neighbor};
 
-const NODES: [(&str, &str); 3] =
+pub(crate) const NODES: [(&str, &str); 3] =
     [("node1", "10.10.30.10"), ("node2", "10.10.30.11"), ("node3", "10.10.30.12")];
 
 /// Three nodes that announce a virtual address to the router, and a client that asks for it without a pause.
-struct Wire<'lab> {
+pub(crate) struct Wire<'lab> {
     load: Load,
-    rig: Rig,
+    pub(crate) rig: Rig,
     speakers: Vec<Speaker<'lab>>,
     lab: &'lab Lab,
     /// All that was applied.
     objects: Vec<Value>,
 }
 
-fn lab(test: &str) -> Option<Lab> {
+pub(crate) fn lab(test: &str) -> Option<Lab> {
     if let Some(reason) = weir_netns::unavailable().or_else(gateway::unavailable) {
         eprintln!("SKIPPED {test}: {reason}");
         return None;
@@ -38,7 +38,7 @@ fn lab(test: &str) -> Option<Lab> {
 }
 
 impl<'lab> Wire<'lab> {
-    async fn lay(lab: &'lab Lab, test: &str, more: Value) -> Option<Self> {
+    pub(crate) async fn lay(lab: &'lab Lab, test: &str, more: Value) -> Option<Self> {
         let api = ApiServer::start(test).await?;
         let mut tree = Tree::new();
         for (path, value) in [
@@ -80,7 +80,7 @@ impl<'lab> Wire<'lab> {
     }
 
     /// Where the router sends the virtual address's packets.
-    fn hops(&self) -> Vec<String> {
+    pub(crate) fn hops(&self) -> Vec<String> {
         let routes =
             self.lab.router.output(std::process::Command::new("ip").args(["route", "show", VIP4])).unwrap();
         let text = String::from_utf8_lossy(&routes.stdout).into_owned();
@@ -95,7 +95,7 @@ impl<'lab> Wire<'lab> {
         hops
     }
 
-    async fn until_hops(&self, wanted: &[&str]) {
+    pub(crate) async fn until_hops(&self, wanted: &[&str]) {
         self.rig
             .until(&format!("the next hops are {wanted:?}, not {:?}", self.hops()), async || {
                 self.hops() == wanted
@@ -104,7 +104,7 @@ impl<'lab> Wire<'lab> {
     }
 
     /// The summary's line of a peer: a number of prefixes in place of a state where its session is up.
-    async fn is_established(&self, peer: &str) -> bool {
+    pub(crate) async fn is_established(&self, peer: &str) -> bool {
         let text = std::process::Command::new("ip")
             .args([
                 "netns",
@@ -122,7 +122,7 @@ impl<'lab> Wire<'lab> {
         String::from_utf8_lossy(&text.stdout).lines().any(|line| line.contains(":179"))
     }
 
-    async fn end(self) -> Requests {
+    pub(crate) async fn end(self) -> Requests {
         let requests = self.load.stop();
         drop((self.speakers, self.rig.controllers));
         self.rig.router.stop().await;
@@ -132,7 +132,7 @@ impl<'lab> Wire<'lab> {
 
 /// What became of a client's requests, each on a connection of its own.
 #[derive(Clone, Copy, Debug, Default)]
-struct Requests {
+pub(crate) struct Requests {
     answered: u64,
     /// Reset or ended by a node that did not know the connection: the router hashes over its next hops, and a change of
     /// them moves a connection that is open at that instant, also between nodes that stay (`docs/vyos-sync-clusters.md`).
@@ -157,7 +157,7 @@ impl Requests {
     }
 
     /// No request is lost, and of one client at most one is moved by each change of the next hops.
-    fn assert_served(&self, changes: u64) {
+    pub(crate) fn assert_served(&self, changes: u64) {
         eprintln!("{self:?} in {changes} changes of the next hops");
         assert_eq!(self.lost, 0, "{self:?}");
         assert!(self.moved <= changes, "{self:?}");
@@ -220,17 +220,21 @@ fn machine(node: &str) -> Value {
 }
 
 /// What Cluster API's own controller says of a deletion.
-async fn deleting(rig: &Rig, node: &str, reason: &str) {
+pub(crate) async fn deleting(rig: &Rig, machine: &Value, reason: &str) {
     let status =
         json!({"status": {"conditions": [{"type": "Deleting", "status": "True", "reason": reason}]}});
-    crate::rig::api(&rig.client, &machine(node))
-        .patch_status(node, &Default::default(), &kube::api::Patch::Merge(&status))
+    crate::rig::api(&rig.client, machine)
+        .patch_status(
+            machine["metadata"]["name"].as_str().unwrap(),
+            &Default::default(),
+            &kube::api::Patch::Merge(&status),
+        )
         .await
         .unwrap();
 }
 
-async fn hooks(rig: &Rig, node: &str) -> Vec<String> {
-    let machine = rig.object(&machine(node)).await.unwrap();
+pub(crate) async fn hooks(rig: &Rig, machine: &Value) -> Vec<String> {
+    let machine = rig.object(machine).await.unwrap();
     let annotations = machine.metadata.annotations.unwrap_or_default();
     annotations
         .into_keys()
@@ -258,29 +262,29 @@ async fn manifests_alone_make_a_virtual_address_reachable_and_a_revert_ends_it()
 }
 
 /// A Machine is deleted and leaves, as Cluster API goes about it.
-async fn leave(wire: &Wire<'_>, (node, address): (&str, &str)) {
+pub(crate) async fn leave(wire: &Wire<'_>, (node, address): (&str, &str), machine: &Value) {
     let rig = &wire.rig;
     let others: Vec<&str> =
         NODES.iter().map(|(_, address)| *address).filter(|other| *other != address).collect();
     let shutdown = [&neighbor(address)[..], &["shutdown"]].concat();
-    rig.apply(&[machine(node)]).await;
-    rig.until("both hooks are set early", async || hooks(rig, node).await.len() == 2).await;
+    rig.apply(std::slice::from_ref(machine)).await;
+    rig.until("both hooks are set early", async || hooks(rig, machine).await.len() == 2).await;
 
-    rig.delete(&machine(node)).await;
-    deleting(rig, node, "WaitingForPreDrainHook").await;
+    rig.delete(machine).await;
+    deleting(rig, machine, "WaitingForPreDrainHook").await;
     wire.until_hops(&others).await;
     assert!(wire.is_established(address).await, "the session stays");
-    rig.until("the first hook is let go", async || hooks(rig, node).await == ["pre-terminate"]).await;
+    rig.until("the first hook is let go", async || hooks(rig, machine).await == ["pre-terminate"]).await;
     // Now Cluster API moves the Pods. Until it says so, nothing is shut down.
     assert!(!rig.has(&shutdown));
-    deleting(rig, node, "WaitingForPreTerminateHook").await;
-    rig.until("the second hook is let go", async || hooks(rig, node).await.is_empty()).await;
+    deleting(rig, machine, "WaitingForPreTerminateHook").await;
+    rig.until("the second hook is let go", async || hooks(rig, machine).await.is_empty()).await;
     assert!(rig.has(&shutdown));
     assert!(!wire.is_established(address).await);
     assert_eq!(wire.hops(), others);
 
     // All objects of the node go: so does its neighbor.
-    rig.delete_without_finalizer(&machine(node)).await;
+    rig.delete_without_finalizer(machine).await;
     for object in crate::rig::node_objects(node, address) {
         rig.delete(&object).await;
     }
@@ -294,7 +298,7 @@ async fn all_nodes_are_replaced_one_by_one_without_a_lost_request() {
     let Some(lab) = lab(test) else { return };
     let Some(wire) = Wire::lay(&lab, test, drain).await else { return };
     for node in NODES {
-        leave(&wire, node).await;
+        leave(&wire, node, &machine(node.0)).await;
         // Its successor has its place and name.
         wire.rig.apply(&crate::rig::node_objects(node.0, node.1)).await;
         wire.until_hops(&["10.10.30.10", "10.10.30.11", "10.10.30.12"]).await;
@@ -312,22 +316,23 @@ async fn a_dead_router_never_blocks_a_deletion() {
         json!({"bgp": {"asn": 64512, "addresses": ["10.10.30.1"]}, "machineDrain": {"timeoutSeconds": 3}});
     rig.apply(&rig.router_objects(bgp)).await;
     rig.apply(&cilium(&NODES)).await;
-    rig.apply(&[machine("node3")]).await;
-    rig.until("both hooks are set early", async || hooks(&rig, "node3").await.len() == 2).await;
+    let (second, third) = (machine("node2"), machine("node3"));
+    rig.apply(std::slice::from_ref(&third)).await;
+    rig.until("both hooks are set early", async || hooks(&rig, &third).await.len() == 2).await;
     rig.router.add_fault(vyos_router::Fault::lasting(vyos_router::FaultKind::Error500));
-    rig.delete(&machine("node3")).await;
-    deleting(&rig, "node3", "WaitingForPreDrainHook").await;
-    rig.until("the first hook is let go in time", async || hooks(&rig, "node3").await == ["pre-terminate"])
+    rig.delete(&third).await;
+    deleting(&rig, &third, "WaitingForPreDrainHook").await;
+    rig.until("the first hook is let go in time", async || hooks(&rig, &third).await == ["pre-terminate"])
         .await;
-    deleting(&rig, "node3", "WaitingForPreTerminateHook").await;
-    rig.until("the second hook too", async || hooks(&rig, "node3").await.is_empty()).await;
+    deleting(&rig, &third, "WaitingForPreTerminateHook").await;
+    rig.until("the second hook too", async || hooks(&rig, &third).await.is_empty()).await;
     // A Router that no longer wants hooks takes its own away, also from Machines that are not leaving.
-    rig.apply(&[machine("node2")]).await;
+    rig.apply(std::slice::from_ref(&second)).await;
     rig.router.clear_faults();
-    rig.until("hooks on the next one", async || hooks(&rig, "node2").await.len() == 2).await;
+    rig.until("hooks on the next one", async || hooks(&rig, &second).await.len() == 2).await;
     let bgp = json!({"bgp": {"asn": 64512, "addresses": ["10.10.30.1"]}});
     rig.apply(&rig.router_objects(bgp)[1..]).await;
-    rig.until("they are gone", async || hooks(&rig, "node2").await.is_empty()).await;
+    rig.until("they are gone", async || hooks(&rig, &second).await.is_empty()).await;
 }
 
 fn word(node: &str, carries: &str, number: u32) -> Value {

@@ -8,5 +8,8 @@ mod drains;
 mod faults;
 mod leaders;
 mod lifecycle;
+mod machines;
+mod places;
+mod providers;
 mod rig;
 mod rights;

@@ -68,6 +68,7 @@ pub(super) const READ: &[Read] = &[
     whole(Kind::NetworkAttachmentDefinition, Where::Every),
     whole(Kind::Hardware, Where::Every),
     whole(Kind::VirtualMachineInstance, Where::Every),
+    whole(Kind::VirtualMachine, Where::Every),
     whole(Kind::NodeDatapath, Where::Every),
 ];
 

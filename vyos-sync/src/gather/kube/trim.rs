@@ -18,7 +18,7 @@ fn parts(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Namespace | Kind::CapiCluster => &[],
         Kind::CiliumNode => &["/spec/addresses", "/spec/ipam/podCIDRs"],
-        Kind::Node => &["/spec/podCIDR", "/spec/podCIDRs", "/status/addresses"],
+        Kind::Node => &["/spec/podCIDR", "/spec/podCIDRs", "/spec/providerID", "/status/addresses"],
         Kind::Service => &[
             "/spec/type",
             "/spec/clusterIP",
@@ -34,8 +34,10 @@ fn parts(kind: Kind) -> &'static [&'static str] {
         Kind::VirtualMachineInstance => {
             &["/spec/networks", "/spec/domain/devices/interfaces", "/status/interfaces"]
         }
+        Kind::VirtualMachine => &["/spec/template/spec/networks"],
         Kind::CapiMachine => &[
             "/spec/clusterName",
+            "/spec/providerID",
             "/status/nodeRef/name",
             "/status/addresses",
             "/status/conditions",

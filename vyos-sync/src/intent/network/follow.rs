@@ -43,7 +43,8 @@ pub(super) fn followed(
     by_vlan.into_values().collect()
 }
 
-pub(super) fn declared_as(inputs: &Inputs, spec: &RouterNetworkSpec) -> Option<u16> {
+/// The VLAN that a RouterNetwork speaks of, by itself or by what it names.
+pub(in crate::intent) fn declared_as(inputs: &Inputs, spec: &RouterNetworkSpec) -> Option<u16> {
     let reference = spec.harvester_ref.as_ref();
     let theirs = reference.and_then(|reference| {
         inputs.attachments.iter().find(|each| {

@@ -12,6 +12,7 @@ use crate::intent::problem::{Findings, Problem};
 use crate::intent::subnet::first_host;
 use crate::intent::{refuse_shared, values};
 use declare::declared;
+pub(super) use follow::declared_as;
 use follow::followed;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
