@@ -20,7 +20,7 @@ use crate::model::neighbour::Neighbour;
 use crate::model::probe::GatewayProbe;
 use crate::model::route::Route;
 use crate::model::vip::{self, Vip};
-use crate::model::workload::Workloads;
+use crate::model::workload::{Guarded, Workloads};
 
 /// Something that an edge has seen.
 #[derive(Clone, Debug)]
@@ -67,8 +67,8 @@ pub enum Event {
     VipTable(Arc<vip::Table>),
     /// The workloads of this node, by address.
     Workloads(Arc<Workloads>),
-    /// The workloads in Istio's ambient mesh, by address: of all nodes where this one has any.
-    Enrolled(Arc<Workloads>),
+    /// The Pods that guards know by themselves.
+    Guarded(Arc<Guarded>),
     /// How the cluster source does.
     Sources(Arc<Sources>),
     /// What works on this node.
@@ -121,9 +121,9 @@ pub struct Snapshot {
     pub cluster: Option<Arc<Cluster>>,
     /// The workloads of this node, by address.
     pub workloads: Arc<Workloads>,
-    /// The workloads in Istio's ambient mesh, by address; `None` until a cluster tells.
+    /// The Pods that guards know by themselves; `None` until a cluster tells.
     #[serde(skip)]
-    pub enrolled: Option<Arc<Workloads>>,
+    pub guarded: Option<Arc<Guarded>>,
     /// How the cluster source does.
     pub sources: Arc<Sources>,
     /// What works on this node.
@@ -197,7 +197,7 @@ impl Snapshot {
             Event::Cluster(cluster) => self.cluster = Some(cluster),
             Event::VipTable(table) => self.vip_table = table,
             Event::Workloads(workloads) => self.workloads = workloads,
-            Event::Enrolled(enrolled) => self.enrolled = Some(enrolled),
+            Event::Guarded(guarded) => self.guarded = Some(guarded),
             Event::Sources(sources) => self.sources = sources,
             Event::Capabilities(report) => self.capabilities = report,
             Event::Missed { what } => *self.missed.entry(what).or_default() += 1,

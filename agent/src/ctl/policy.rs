@@ -188,7 +188,7 @@ fn view_list(list: &PolicyResponse, screen: &Screen) -> String {
         ]);
     }
     let mut pairs =
-        Table::new("PAIRS OUTSIDE THE MESH", [text("RULE"), text("FROM"), text("TO"), number("PKTS")]);
+        Table::new("PAIRS OUTSIDE THEIR NETWORK", [text("RULE"), text("FROM"), text("TO"), number("PKTS")]);
     for pair in &list.pairs {
         pairs.row([
             pair.rule.as_str().into(),

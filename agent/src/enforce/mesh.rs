@@ -31,7 +31,7 @@ impl Mesh {
         }
         self.due = jiffies.0 + EACH * jiffies.1;
         let counted: BTreeMap<Between, Count> = guard.pairs()?.iter().filter_map(counted).collect();
-        self.book.take(counted, now.enrolled.as_ref().unwrap_or(&now.workloads));
+        self.book.take(counted, now.guarded.as_ref().map_or(&now.workloads, |pods| &pods.enrolled));
         Ok(())
     }
 

@@ -85,7 +85,8 @@ pub fn world(now: &Snapshot, classes: &std::collections::BTreeMap<String, u8>) -
         node: now.node.clone(),
         links: now.links.iter().map(|(index, link)| (*index, link.name.clone())).collect(),
         vips: now.vips.iter().map(|vip| vip.0).collect(),
-        enrolled: now.enrolled.as_ref().map(|enrolled| enrolled.keys().copied().collect()),
+        enrolled: now.guarded.as_ref().map(|pods| pods.enrolled.keys().copied().collect()),
+        replicas: now.guarded.as_ref().map(|pods| pods.replicas.clone()),
         classes: classes.clone(),
         ..World::default()
     }

@@ -31,6 +31,16 @@ impl Serialize for Workload {
 /// The workloads by the addresses of their Pods; those with an address of their own.
 pub type Workloads = BTreeMap<IpAddr, Arc<Workload>>;
 
+/// Pods that guards of policies know by themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guarded {
+    /// The workloads in Istio's ambient mesh, by address: of all nodes where this one has any.
+    pub enrolled: Workloads,
+    /// Addresses in the cluster's network of this node's instance managers of Longhorn that have a network of their own for what
+    /// replicas say.
+    pub replicas: Vec<IpAddr>,
+}
+
 /// Who made a Pod (`metadata.ownerReferences` with `controller: true`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner<'a> {

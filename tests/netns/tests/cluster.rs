@@ -289,9 +289,9 @@ async fn what_workloads_of_the_mesh_say_in_clear_is_told_beside_what_is_under_mt
         Ok(list["rules"].as_array().map_or(0, |all| all.iter().filter(guards).count()))
     };
     // No Pod is in the mesh: there is nothing to guard, and that is no fault.
-    site.until("the policy is in force", || {
+    site.until("the policy is confirmed", || {
         let list = list()?;
-        Ok(list["active"] == 1 && list["policy_problems"].as_array().is_none_or(Vec::is_empty))
+        Ok(list["confirmed"] == 1 && list["policy_problems"].as_array().is_none_or(Vec::is_empty))
     })?;
     assert_eq!(rules()?, 0);
     site.apply(&pod("stock", "node2", STOCK, true)).await?;
@@ -339,6 +339,50 @@ async fn what_workloads_of_the_mesh_say_in_clear_is_told_beside_what_is_under_mt
         let traced: Value = serde_json::from_str(&traced)?;
         Ok(traced["kernel"]["matched"].as_array().is_none_or(Vec::is_empty) && traced["agree"] == true)
     })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_leave_their_storage_network_are_told() -> Result<()> {
+    const MANAGER: &str = "10.0.1.31";
+    let api = api_or_skip!("replicas_that_leave_their_storage_network_are_told");
+    let pair = Pair::new()?;
+    pair.node.address("lo", &format!("{MANAGER}/32"))?;
+    pair.peer.ip(&format!("route add {MANAGER}/32 via 10.0.0.2"))?;
+    let folder = tempfile::tempdir()?;
+    let policy = folder.path().join("storage.yaml");
+    std::fs::write(
+        &policy,
+        "apiVersion: weir.dev/v1alpha1\nkind: DatapathPolicy\nmetadata: {name: storage}\nspec: {storageGuard: {}}\n",
+    )?;
+    let policy = policy.to_str().context("a plain path")?;
+    let mut site = Site::with(api, &pair, &["--policy", policy, "--policy-deadline", "600"]).await?;
+    site.agent.start()?;
+    let mut manager = pod("instance-manager-1", NODE, MANAGER, false);
+    manager["metadata"]["labels"] = json!({"longhorn.io/component": "instance-manager"});
+    manager["metadata"]["annotations"] =
+        json!({"k8s.v1.cni.cncf.io/networks": "[{\"name\": \"storage\", \"interface\": \"lhnet1\"}]"});
+    site.apply(&manager).await?;
+    site.until("the guard knows the instance manager", || {
+        Ok(site.agent.weirctl(&["policy", "list"])?.contains("storage/guard-storage-answer-out"))
+    })?;
+    let would_drop = || -> Result<u64> {
+        let labels = [("policy", "storage"), ("verdict", "drop"), ("mode", "audit")];
+        Ok(site.agent.scrape()?.count("weir_policy_packets_total", &labels))
+    };
+    let connect = |port: u16| -> Result<()> {
+        let listener = pair.node.run(|| Ok(std::net::TcpListener::bind((MANAGER, port))?))?;
+        pair.peer.run(|| Ok(std::net::TcpStream::connect((MANAGER, port))?))?;
+        drop(listener);
+        Ok(())
+    };
+    // Its control is in the cluster's network, and stays there.
+    connect(8_500)?;
+    assert_eq!(would_drop()?, 0);
+    connect(10_007)?;
+    site.until("what replicas say there is told", || Ok(would_drop()? >= 3))?;
+    let list = site.agent.weirctl(&["policy", "list"])?;
+    ensure!(list.contains("PAIRS OUTSIDE THEIR NETWORK") && list.contains(MANAGER), "{list}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

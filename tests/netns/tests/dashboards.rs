@@ -32,11 +32,11 @@ const RARE: [(&str, &str); 11] = [
     ("weir_tls_certificate_refused", "the demo's listeners have no certificate"),
     ("weir_tls_certificate_expiry_timestamp_seconds", "the demo's listeners have no certificate"),
     ("vyos_sync_secret_store_reachable", "the demo has no store of secrets"),
-    ("weir_policy_packets_total", "the demo has no policies"),
-    ("weir_policy_bytes_total", "the demo has no policies"),
-    ("weir_policy_generation", "the demo has no policies"),
-    ("weir_policy_reverts_total", "the demo has no policies"),
-    ("weir_policy_problems", "the demo has no policies"),
+    ("weir_ambient_packets_total", "the demo has no service mesh"),
+    ("weir_ambient_bytes_total", "the demo has no service mesh"),
+    ("guard-storage", "the demo has no Longhorn"),
+    ("weir_policy_reverts_total", "no policy of the demo is given up"),
+    ("weir_policy_problems", "nothing is wrong with the demo's policy"),
 ];
 
 fn rare(metric: &str) -> bool {

@@ -86,8 +86,8 @@ impl Cluster {
     }
 }
 
-/// Follows the cluster until `stop`. `news` gets the objects once all are listed and after each change; `events` the workloads
-/// of this node and those in the mesh, and how the source does.
+/// Follows the cluster until `stop`. `news` gets the objects once all are listed and after each change; `events` the Pods
+/// that matter to this node, and how the source does.
 pub async fn follow(
     cluster: Cluster,
     wanted: Wanted,
@@ -170,7 +170,7 @@ async fn publish(
     let mut told = Vec::new();
     told.extend(shelf.sources().map(|sources| Event::Sources(Arc::new(sources))));
     told.extend(shelf.workloads().map(|workloads| Event::Workloads(Arc::new(workloads))));
-    told.extend(shelf.enrolled().map(|enrolled| Event::Enrolled(Arc::new(enrolled))));
+    told.extend(shelf.guarded().map(|guarded| Event::Guarded(Arc::new(guarded))));
     if !told.is_empty() {
         events.send(told).await.ok()?;
     }

@@ -20,7 +20,15 @@ pub(super) struct Pod {
     pub(super) workload: Arc<Workload>,
     /// Whether its packets go through Istio's ambient mesh.
     pub(super) enrolled: bool,
+    /// Whether it is an instance manager of Longhorn with a network of its own for what replicas say.
+    pub(super) stores: bool,
 }
+
+/// Label, and annotation with the networks that Multus is to attach, of Longhorn's instance managers; the interface of the storage
+/// network has this name.
+const COMPONENT: (&str, &str) = ("longhorn.io/component", "instance-manager");
+pub(super) const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+const STORAGE: &str = "lhnet1";
 
 /// Reads a Pod.
 pub(super) fn pod(document: &Value, node: &str) -> Result<Pod, String> {
@@ -34,18 +42,31 @@ pub(super) fn pod(document: &Value, node: &str) -> Result<Pod, String> {
     let own_name = metadata.name.unwrap_or_default();
     let annotation = metadata.annotations.as_ref().and_then(|all| all.get(REDIRECTION.0));
     let enrolled = annotation.is_some_and(|value| value == REDIRECTION.1);
+    let networks = metadata.annotations.as_ref().and_then(|all| all.get(NETWORKS));
+    let manages = labels.get(COMPONENT.0).is_some_and(|value| value == COMPONENT.1);
+    let stores = manages && networks.is_some_and(|networks| names_interface(networks, STORAGE));
     let workload = Arc::new(Workload {
         namespace: metadata.namespace.unwrap_or_default(),
         name: name(&own_name, owner, hash, node),
     });
     if pod.spec.is_some_and(|spec| spec.host_network == Some(true)) {
-        return Ok(Pod { addresses: Vec::new(), workload, enrolled: false });
+        return Ok(Pod { addresses: Vec::new(), workload, enrolled: false, stores });
     }
     let texts = status.pod_ips.into_iter().flatten().map(|one| one.ip).chain(status.pod_ip);
     let mut addresses = texts.map(|text| address(&text)).collect::<Result<Vec<_>, _>>()?;
     addresses.sort();
     addresses.dedup();
-    Ok(Pod { addresses, workload, enrolled })
+    Ok(Pod { addresses, workload, enrolled, stores })
+}
+
+/// Whether Multus is to attach an interface of that name: in its JSON, or as `network@interface` in its short form.
+fn names_interface(networks: &str, interface: &str) -> bool {
+    match serde_json::from_str::<Vec<Value>>(networks) {
+        Ok(all) => all.iter().any(|one| one["interface"] == interface),
+        Err(_) => {
+            networks.split(',').any(|one| one.trim().rsplit_once('@').is_some_and(|(_, at)| at == interface))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -63,10 +84,20 @@ mod tests {
             "status": {"podIP": "10.0.1.9", "podIPs": [{"ip": "10.0.1.9"}, {"ip": "fd00::9"}]}});
         let read = pod(&document, "node-1").unwrap();
         assert_eq!((read.addresses.len(), read.workload.to_string().as_str()), (2, "shop/web"));
-        assert!(!read.enrolled);
+        assert!(!read.enrolled && !read.stores);
         for (state, enrolled) in [("pending", false), ("enabled", true)] {
             document["metadata"]["annotations"] = json!({"ambient.istio.io/redirection": state});
             assert_eq!(pod(&document, "node-1").unwrap().enrolled, enrolled);
+        }
+        document["metadata"]["labels"]["longhorn.io/component"] = "instance-manager".into();
+        for (networks, stores) in [
+            ("[{\"namespace\": \"kube-system\", \"name\": \"storage\", \"interface\": \"lhnet1\"}]", true),
+            ("kube-system/storage@lhnet1", true),
+            ("kube-system/storage", false),
+            ("[{", false),
+        ] {
+            document["metadata"]["annotations"] = json!({"k8s.v1.cni.cncf.io/networks": networks});
+            assert_eq!(pod(&document, "node-1").unwrap().stores, stores, "{networks}");
         }
         document["spec"]["hostNetwork"] = true.into();
         assert_eq!(pod(&document, "node-1").unwrap().addresses, Vec::<IpAddr>::new());

@@ -8,7 +8,7 @@ use super::kinds::{OTHER_POD, POD, POLICY};
 use super::pods::Pod;
 use crate::cluster::parts::{Assembly, Part};
 use crate::model::cluster::{Cluster, NodesKnown, ObjectName, Server, SourceState, Sources};
-use crate::model::workload::Workloads;
+use crate::model::workload::{Guarded, Workloads};
 
 /// The place of faults.
 const PLACE: &str = "the API";
@@ -48,7 +48,7 @@ pub(super) struct Shelf {
     told_sources: Option<Sources>,
     told_cluster: Option<Cluster>,
     told_workloads: Option<Workloads>,
-    told_enrolled: Option<Workloads>,
+    told_guarded: Option<Guarded>,
     told_policies: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl Shelf {
             told_sources: None,
             told_cluster: None,
             told_workloads: None,
-            told_enrolled: None,
+            told_guarded: None,
             told_policies: None,
         }
     }
@@ -121,13 +121,16 @@ impl Shelf {
         self.pods().any(|(kind, pod)| kind == POD.told && pod.enrolled)
     }
 
-    /// The workloads of all Pods in the mesh by address, if they are news; never before the own ones are listed.
-    pub(super) fn enrolled(&mut self) -> Option<Workloads> {
+    /// The Pods that guards know by themselves, if they are news; never before the own ones are listed.
+    pub(super) fn guarded(&mut self) -> Option<Guarded> {
         if self.sources.kinds.get(POD.told) != Some(&SourceState::Following) {
             return None;
         }
-        let now = by_address(self.pods().map(|(_, pod)| pod).filter(|pod| pod.enrolled));
-        news(&mut self.told_enrolled, now)
+        let stores = self.pods().filter(|(kind, pod)| *kind == POD.told && pod.stores);
+        let mut replicas: Vec<_> = stores.flat_map(|(_, pod)| pod.addresses.iter().copied()).collect();
+        replicas.sort();
+        let enrolled = by_address(self.pods().map(|(_, pod)| pod).filter(|pod| pod.enrolled));
+        news(&mut self.told_guarded, Guarded { enrolled, replicas })
     }
 
     fn pods(&self) -> impl Iterator<Item = (&'static str, &Pod)> {
@@ -288,24 +291,34 @@ mod tests {
     fn of_other_nodes_only_pods_in_the_mesh_are_kept() {
         let put = |kind: &'static str, name: &str, last: u8, enrolled: bool| {
             let workload = Workload { namespace: "shop".into(), name: name.into() };
-            let pod = Pod { addresses: vec![[10, 1, 0, last].into()], workload: workload.into(), enrolled };
+            let pod = Pod {
+                addresses: vec![[10, 1, 0, last].into()],
+                workload: workload.into(),
+                enrolled,
+                stores: last == 1,
+            };
             let name = ObjectName { namespace: Some("shop".into()), name: name.into() };
             Change::Put(kind, name, Item::Pod(pod))
         };
         let mut shelf = Shelf::new("n", [POD.told].into_iter());
         shelf.take(put(POD.told, "plain", 1, false));
-        assert!(shelf.enrolled().is_none() && !shelf.is_enrolled(), "not all are listed");
+        assert!(shelf.guarded().is_none() && !shelf.is_enrolled(), "not all are listed");
         shelf.take(listed(POD.told, &["plain"]));
-        assert_eq!(shelf.enrolled().unwrap().len(), 0);
+        let guarded = shelf.guarded().unwrap();
+        assert_eq!((guarded.enrolled.len(), guarded.replicas), (0, vec![[10, 1, 0, 1].into()]));
         shelf.take(put(POD.told, "cart", 2, true));
         assert!(shelf.is_enrolled());
         for (name, last, enrolled) in [("stock", 3, true), ("printer", 4, false)] {
             shelf.take(put(OTHER_POD.told, name, last, enrolled));
         }
-        assert_eq!((shelf.enrolled().unwrap().len(), shelf.items.len()), (2, 3));
+        assert_eq!((shelf.guarded().unwrap().enrolled.len(), shelf.items.len()), (2, 3));
         assert_eq!(shelf.workloads().unwrap().len(), 2, "only those of this node");
         shelf.take(put(OTHER_POD.told, "stock", 3, false));
-        assert_eq!((shelf.enrolled().unwrap().len(), shelf.items.len()), (1, 2), "it has left the mesh");
+        assert_eq!(
+            (shelf.guarded().unwrap().enrolled.len(), shelf.items.len()),
+            (1, 2),
+            "it has left the mesh"
+        );
     }
 
     #[test]

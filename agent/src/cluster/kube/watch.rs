@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::kinds::{Kind, POD, POLICY};
-use super::pods::pod;
+use super::pods::{NETWORKS, pod};
 use super::shelf::{Change, Item};
 use super::{Identity, chain, chance};
 use crate::cluster::parts::{Part, Reader, reader};
@@ -131,7 +131,7 @@ impl Watch {
     fn item(&self, name: ObjectName, mut object: DynamicObject) -> Item {
         object.metadata.managed_fields = None;
         if let Some(annotations) = &mut object.metadata.annotations {
-            annotations.retain(|key, _| key == REDIRECTION.0);
+            annotations.retain(|key, _| key == REDIRECTION.0 || key == NETWORKS);
         }
         let uid = object.uid();
         let read = match serde_json::to_value(object) {

@@ -169,18 +169,17 @@ fn response(status: PolicyStatus) -> proto::PolicyResponse {
         saved: rule.saved,
         idle_ns: rule.idle.map(nanos),
     });
-    let outside = |pair: &Pair| {
-        let (_, rule) = pair.rule.split_once('/')?;
-        mesh_security(rule).filter(|(_, security)| *security == Security::Plain)
+    let under_mtls = |pair: &Pair| {
+        let rule = pair.rule.split_once('/').and_then(|(_, rule)| mesh_security(rule));
+        rule.is_some_and(|(_, security)| security == Security::Mtls)
     };
-    let pairs =
-        status.pairs.into_iter().filter(|pair| outside(pair).is_some()).map(|pair| proto::PolicyPair {
-            rule: pair.rule,
-            source: pair.source.to_string(),
-            destination: pair.destination.to_string(),
-            packets: pair.packets,
-            bytes: pair.bytes,
-        });
+    let pairs = status.pairs.into_iter().filter(|pair| !under_mtls(pair)).map(|pair| proto::PolicyPair {
+        rule: pair.rule,
+        source: pair.source.to_string(),
+        destination: pair.destination.to_string(),
+        packets: pair.packets,
+        bytes: pair.bytes,
+    });
     let reverts = status.reverts.into_iter();
     proto::PolicyResponse {
         enforcing: true,

@@ -1,10 +1,11 @@
 //! Guards, said as rules.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::kind::{LinkGuard, MeshGuard, Mode, Peers, PrefixLengths, RateSpec, VipGuard, Word};
+use super::kind::{LinkGuard, MeshGuard, Mode, Peers, PrefixLengths, RateSpec, StorageGuard, VipGuard, Word};
 use super::problem::Reason;
 use super::read::{LeftOut, Reader};
 use super::rule::{Action, Addresses, Rule};
@@ -16,6 +17,8 @@ use crate::model::ambient::Security;
 
 /// The port of HBONE, in which the mesh carries traffic encrypted.
 const HBONE: u16 = 15_008;
+/// Ports at which Longhorn's instance managers have replicas and engines.
+const REPLICAS: std::ops::RangeInclusive<u16> = 10_000..=30_000;
 const SYN: u8 = 2;
 const ACK: u8 = 16;
 
@@ -68,7 +71,9 @@ pub(super) fn link(reader: &mut Reader<'_>) -> Vec<Rule> {
 /// Rules of the guard of the mesh: between enrolled pods only HBONE is expected, and it is counted beside the rest.
 pub(super) fn mesh(reader: &mut Reader<'_>) -> Vec<Rule> {
     let Some(MeshGuard { mode, sets }) = &reader.policy().spec.mesh_guard else { return Vec::new() };
-    let Ok(pods) = enrolled(reader, sets) else { return Vec::new() };
+    let Ok(pods) = pods(reader, "meshGuard", sets, reader.world().enrolled.as_ref()) else {
+        return Vec::new();
+    };
     if pods.is_empty() {
         return Vec::new();
     }
@@ -109,18 +114,58 @@ pub(super) fn mesh(reader: &mut Reader<'_>) -> Vec<Rule> {
     rules
 }
 
-/// The addresses of enrolled pods: those of named sets, or those that the cluster tells.
-fn enrolled(reader: &mut Reader<'_>, sets: &[String]) -> Result<Arc<Addresses>, LeftOut> {
+/// The addresses of pods: those of named sets, or those that the cluster tells.
+fn pods(
+    reader: &mut Reader<'_>,
+    guard: &str,
+    sets: &[String],
+    told: Option<&Vec<IpAddr>>,
+) -> Result<Arc<Addresses>, LeftOut> {
     if !sets.is_empty() {
-        return reader.peers("meshGuard", &Peers { sets: sets.to_vec(), ..Peers::default() });
+        return reader.peers(guard, &Peers { sets: sets.to_vec(), ..Peers::default() });
     }
-    let Some(pods) = &reader.world().enrolled else {
-        let text = "no cluster tells which pods are enrolled; name sets of their addresses, or let the agent reach the API";
-        reader.tell("meshGuard.sets", Reason::UnknownPods, text.to_owned());
+    let Some(pods) = told else {
+        let text = "no cluster tells which pods these are; name sets of their addresses, or let the agent reach the API";
+        reader.tell(&format!("{guard}.sets"), Reason::UnknownPods, text.to_owned());
         return Err(LeftOut);
     };
     let inside = pods.iter().map(|pod| IpNet::from(*pod)).collect();
     Ok(Arc::new(Addresses { inside: Some(inside), except: Vec::new() }))
+}
+
+/// Rules of the guard of storage: replicas of this node are spoken with in the storage network, not at these addresses.
+pub(super) fn storage(reader: &mut Reader<'_>) -> Vec<Rule> {
+    let Some(StorageGuard { sets }) = &reader.policy().spec.storage_guard else { return Vec::new() };
+    let Ok(pods) = pods(reader, "storageGuard", sets, reader.world().replicas.as_ref()) else {
+        return Vec::new();
+    };
+    if pods.is_empty() {
+        return Vec::new();
+    }
+    let name = reader.policy().metadata.name.clone();
+    let watched = |rule: &str, direction| Rule {
+        protocol: Some(6),
+        pairs: true,
+        ..Rule::new(&name, rule, Mode::Audit, direction, Action::Deny)
+    };
+    // Whoever began it: what is said to a replica, and what it answers.
+    [("guard-storage", true), ("guard-storage-answer", false)]
+        .into_iter()
+        .flat_map(|(rule, asked)| {
+            let ports = |at: bool| if at { vec![REPLICAS] } else { Vec::new() };
+            [Ingress, Egress].map(|direction| {
+                let way = if direction == Ingress { "in" } else { "out" };
+                let mut rule = Rule {
+                    ports: ports(asked),
+                    source_ports: ports(!asked),
+                    ..watched(&format!("{rule}-{way}"), direction)
+                };
+                *(if direction == Ingress { &mut rule.destination } else { &mut rule.source }) =
+                    Some(pods.clone());
+                rule
+            })
+        })
+        .collect()
 }
 
 /// What a rule of the guard of the mesh counts, by its name; `None` for all other rules.

@@ -66,6 +66,9 @@ pub struct PolicySpec {
     /// Guards the service mesh: traffic between its pods that is not encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mesh_guard: Option<MeshGuard>,
+    /// Watches that replicas of Longhorn stay in their storage network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_guard: Option<StorageGuard>,
     /// Traffic that no rule may drop, besides what is built in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failsafe: Vec<FailsafeSpec>,
@@ -440,6 +443,16 @@ pub struct MeshGuard {
     #[serde(default)]
     pub mode: Mode,
     /// Sets of the addresses of enrolled pods. Empty: those that Istio's CNI has enrolled, as the cluster tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<String>,
+}
+
+/// Watches the storage network. It only counts: to drop what replicas say would take volumes away.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StorageGuard {
+    /// Sets of the addresses at which replicas are not to be spoken with. Empty: those that Longhorn's instance managers have beside
+    /// their storage network, as the cluster tells.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<String>,
 }

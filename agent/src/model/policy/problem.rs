@@ -44,7 +44,7 @@ pub enum Reason {
     NoSuchInterface,
     /// The policy selects by labels, and the node's are not known; the policy is left out.
     UnknownLabels,
-    /// The guard of the mesh names no sets, and no cluster tells of enrolled pods; it is left out until one does.
+    /// A guard names no sets, and no cluster tells of the pods that it is for; it is left out until one does.
     UnknownPods,
     /// An earlier rule decides on every packet that the rule is for.
     Shadowed,

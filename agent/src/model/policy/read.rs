@@ -156,6 +156,7 @@ impl<'a> Reader<'a> {
             }
         }
         set.rules.extend(guards::mesh(self));
+        set.rules.extend(guards::storage(self));
         set.rules.extend(guards::vip(self));
         if let Some(interfaces) = interfaces {
             set.rules[before..].iter_mut().for_each(|rule| rule.interfaces = Some(interfaces.clone()));

@@ -2,6 +2,7 @@
 
 use super::kind::{DatapathPolicy, Mode};
 use super::*;
+use crate::model::address::Direction;
 use crate::model::ambient::Security;
 
 fn source(spec: &str, files: &[(&str, &str)]) -> Source {
@@ -104,6 +105,7 @@ fn every_oddity_is_a_named_problem_of_its_field() {
         ("{linkGuard: {claimants: [router]}}".to_owned(), "linkGuard.claimants", BadValue, 0),
         ("{meshGuard: {}}".to_owned(), "meshGuard.sets", UnknownPods, 0),
         ("{meshGuard: {sets: [pods]}}".to_owned(), "meshGuard.sets[0]", UnknownSet, 0),
+        ("{storageGuard: {}}".to_owned(), "storageGuard.sets", UnknownPods, 0),
         ("{vipGuard: {budget: {packets: 5}}}".to_owned(), "vipGuard.budget", BadValue, 0),
     ] {
         assert_eq!(only(&spec), told(field, reason, left), "{spec}");
@@ -130,6 +132,20 @@ fn the_guard_of_the_mesh_takes_the_pods_that_the_cluster_tells() {
         );
         let (direction, security) = mesh_security(&rule.name).unwrap();
         assert_eq!((direction, security == Security::Plain), (rule.direction, rule.action == Action::Deny));
+    }
+}
+
+#[test]
+fn the_guard_of_storage_only_counts() {
+    let manager = "10.1.0.9".parse().unwrap();
+    let world = World { replicas: Some(vec![manager]), ..world() };
+    let (set, problems) = read(&[source("{storageGuard: {}}", &[])], &world);
+    assert_eq!((problems, set.rules.len()), (vec![], 4));
+    for rule in &set.rules {
+        assert_eq!((rule.mode, rule.action, rule.protocol), (Mode::Audit, Action::Deny, Some(6)));
+        let own = if rule.direction == Direction::Ingress { &rule.destination } else { &rule.source };
+        assert!(own.as_ref().unwrap().contains(manager), "{rule:?}");
+        assert_eq!(rule.ports.len() + rule.source_ports.len(), 1, "{rule:?}");
     }
 }
 

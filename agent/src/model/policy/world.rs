@@ -22,6 +22,8 @@ pub struct World {
     pub services: Option<Vec<Served>>,
     /// Addresses of Pods in Istio's ambient mesh, where a cluster tells.
     pub enrolled: Option<Vec<IpAddr>>,
+    /// Addresses at which this node's replicas of Longhorn are not to be spoken with, where a cluster tells.
+    pub replicas: Option<Vec<IpAddr>>,
     /// Interfaces by index.
     pub links: BTreeMap<IfIndex, String>,
     /// Virtual addresses.

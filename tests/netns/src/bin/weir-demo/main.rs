@@ -105,13 +105,15 @@ fn peer<'lab>(lab: &'lab Lab, gateway: &Gateway<'_>) -> Result<Vec<Speaker<'lab>
 fn agents<'lab>(lab: &'lab Lab, objects: Option<&Manifests>) -> Result<Vec<Agent<'lab>>> {
     let program = built("weir-agent")?;
     let folder = objects.map(|objects| objects.path().display().to_string());
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/policy.yaml");
     let last = lab.nodes.len() - 1;
     let agent = |(index, node): (usize, &'lab Host)| {
         let name = format!("node{}", index + 1);
         let mut options = vec!["--interface", UPLINK, "--vip", VIP4, "--vip", VIP6];
-        // The dashboards show the time a packet, which the kernel only measures when asked, and what objects say.
+        // The dashboards show the time a packet, which the kernel only measures when asked, what objects say, and a policy.
         if let Some(folder) = &folder {
             options.extend(["--program-stats", "--node", &name, "--manifests", folder]);
+            options.extend(["--policy", policy]);
         }
         // The last node has no BFD, so that the end shows both.
         if index != last {
