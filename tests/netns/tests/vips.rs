@@ -287,6 +287,42 @@ fn what_a_node_announces_is_held_against_what_it_should() -> Result<()> {
     expect(&all.agent, VIP6, &["not-advertised"])
 }
 
+/// CloudNativePG: the Service `-rw` has one endpoint, which moves with the primary; with policy Local its node alone is to announce.
+#[test]
+fn the_address_of_a_database_follows_its_primary() -> Result<()> {
+    skip_unless_available!("the_address_of_a_database_follows_its_primary");
+    let lab = Lab::without_vip_routes()?;
+    let all = Healthy::start(&lab)?;
+    let vips: [IpAddr; 2] = [VIP4.parse()?, VIP6.parse()?];
+    let primary = |node| all.tell(|objects| (objects.policy, objects.endpoints) = ("Local", vec![node]));
+    let only = |node: usize| -> Result<()> {
+        for (at, speaker) in all.speakers.iter().enumerate() {
+            let tell = |vip| if at + 1 == node { speaker.announce(vip) } else { speaker.withdraw(vip) };
+            vips.into_iter().try_for_each(tell)?;
+        }
+        Ok(())
+    };
+    let shows = |wanted: &str, node: usize| {
+        until(&format!("the table shows the primary on node {node}"), LIMIT, || {
+            let row = row(&all.agent, VIP4)?;
+            let hop = &row["learned"][0]["next_hops"];
+            Ok(row["wanted"] == wanted && *hop == serde_json::json!([Lab::node_addresses(node - 1)[0]]))
+        })
+        .with_context(|| all.agent.weirctl(&["explain", VIP4]).unwrap_or_default())
+    };
+    only(1)?;
+    primary(1)?;
+    shows("here", 1)?;
+    [VIP4, VIP6].into_iter().try_for_each(|vip| expect(&all.agent, vip, &[]))?;
+
+    // The switch: the primary is on node 2, and node 1 still announces what it has no endpoint for.
+    primary(2)?;
+    expect(&all.agent, VIP4, &["without-endpoint"])?;
+    only(2)?;
+    shows("elsewhere", 2)?;
+    [VIP4, VIP6].into_iter().try_for_each(|vip| expect(&all.agent, vip, &[]))
+}
+
 #[test]
 fn a_routing_loop_is_proved_by_falling_times_to_live() -> Result<()> {
     skip_unless_available!("a_routing_loop_is_proved_by_falling_times_to_live");

@@ -249,6 +249,7 @@ fn the_reference_of_vyos_sync_is_current() {
     drop(metrics.commits.get_or_create(&of));
     drop(metrics.planned.get_or_create(&of));
     drop(metrics.problems.get_or_create(&of));
+    drop(metrics.misplaced.get_or_create(&of));
     drop(metrics.synced.get_or_create(&of));
     drop(metrics.reachable.get_or_create(&of));
     drop(metrics.synced_at.get_or_create(&of));
