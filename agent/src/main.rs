@@ -1,5 +1,6 @@
 //! The agent's composition root: the only place that starts tasks and sees every edge.
 
+mod classes;
 mod membership;
 mod run;
 mod task;

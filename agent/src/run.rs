@@ -26,6 +26,7 @@ use weir_agent::export::readiness::{Guard, Readiness};
 use weir_agent::export::tally::Tally;
 use weir_agent::model::address::IfIndex;
 use weir_agent::model::bfd::Settings;
+use weir_agent::model::class::Class;
 use weir_agent::model::flow::Flow;
 use weir_agent::model::host::HostCounters;
 use weir_agent::model::measurement::{Measurement, Source, SourceError};
@@ -40,7 +41,7 @@ use weir_tls::{Clients, Identity, Listener, Protocol};
 
 use crate::membership::{self, Joining};
 use crate::task::Tasks;
-use crate::vips;
+use crate::{classes, vips};
 
 /// Events that may wait for the owner of the state; an edge that is faster waits.
 const PENDING: usize = 64;
@@ -198,6 +199,12 @@ async fn serve(parts: Parts, report: weir_agent::model::capability::Report) -> a
             Ok(())
         });
     }
+    let (classes, base) = watch::channel(config.classes.clone());
+    let (sorted, watched, cancel) = (Arc::clone(&targets), snapshots.clone(), stop.clone());
+    tasks.spawn("classes", async move {
+        classes::follow(sorted, base, watched, cancel).await;
+        Ok(())
+    });
     let control = bfd.as_ref().map(|(control, _)| control.clone());
     if let Some((_, news)) = bfd {
         let (health, watched, sender, cancel) =
@@ -242,7 +249,7 @@ async fn serve(parts: Parts, report: weir_agent::model::capability::Report) -> a
         Service::new(snapshots, source, tally, stop.clone()).with_policy(policy, listeners),
     )
     .await?;
-    tasks.spawn("signals", signals(args, targets, control.clone(), given, stop));
+    tasks.spawn("signals", signals(args, targets, control.clone(), (given, classes), stop));
     // The state ends with the last that could tell it anything.
     drop(events);
     let result = tasks.run().await;
@@ -361,7 +368,7 @@ async fn signals(
     args: RunArgs,
     targets: Arc<Targets>,
     bfd: Option<bfd::Control>,
-    given: watch::Sender<Vec<Vip>>,
+    given: (watch::Sender<Vec<Vip>>, watch::Sender<Vec<Class>>),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -373,7 +380,10 @@ async fn signals(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => match reload(&args, &targets, bfd.as_ref()) {
-                Ok(vips) => _ = given.send_replace(vips),
+                Ok(config) => {
+                    given.0.send_replace(config.vips);
+                    given.1.send_replace(config.classes);
+                }
                 Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),
             },
         }
@@ -382,7 +392,7 @@ async fn signals(
     Ok(())
 }
 
-fn reload(args: &RunArgs, targets: &Targets, bfd: Option<&bfd::Control>) -> anyhow::Result<Vec<Vip>> {
+fn reload(args: &RunArgs, targets: &Targets, bfd: Option<&bfd::Control>) -> anyhow::Result<Config> {
     let config = Config::new(args)?;
     match bfd {
         Some(control) => {
@@ -398,7 +408,7 @@ fn reload(args: &RunArgs, targets: &Targets, bfd: Option<&bfd::Control>) -> anyh
     }
     targets.sort_into(&config.classes)?;
     tracing::info!(vips = config.vips.len(), classes = config.classes.len(), "configuration read again");
-    Ok(config.vips)
+    Ok(config)
 }
 
 /// Starts BFD where it is asked for. Its thread gives up all rights; it goes on where an agent before it stopped.

@@ -12,6 +12,7 @@ use crate::model::address::{Direction, IfIndex};
 use crate::model::bfd::Bfd;
 use crate::model::bgp;
 use crate::model::capability::Report;
+use crate::model::class::Found;
 use crate::model::cluster::{Cluster, Sources};
 use crate::model::interface::Hook;
 use crate::model::link::Link;
@@ -67,6 +68,8 @@ pub enum Event {
     VipTable(Arc<vip::Table>),
     /// The workloads of this node, by address.
     Workloads(Arc<Workloads>),
+    /// What objects say of traffic classes.
+    Found(Arc<Found>),
     /// The Pods that guards know by themselves.
     Guarded(Arc<Guarded>),
     /// How the cluster source does.
@@ -121,6 +124,9 @@ pub struct Snapshot {
     pub cluster: Option<Arc<Cluster>>,
     /// The workloads of this node, by address.
     pub workloads: Arc<Workloads>,
+    /// What objects say of traffic classes.
+    #[serde(skip)]
+    pub found: Arc<Found>,
     /// The Pods that guards know by themselves; `None` until a cluster tells.
     #[serde(skip)]
     pub guarded: Option<Arc<Guarded>>,
@@ -197,6 +203,7 @@ impl Snapshot {
             Event::Cluster(cluster) => self.cluster = Some(cluster),
             Event::VipTable(table) => self.vip_table = table,
             Event::Workloads(workloads) => self.workloads = workloads,
+            Event::Found(found) => self.found = found,
             Event::Guarded(guarded) => self.guarded = Some(guarded),
             Event::Sources(sources) => self.sources = sources,
             Event::Capabilities(report) => self.capabilities = report,

@@ -1,6 +1,7 @@
 //! What is in force now, and every step from one set to the next.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use weir_ebpf::rules::Control;
@@ -11,6 +12,7 @@ use super::keep::{Keep, KeepError, Saved, Which};
 use super::mesh::Mesh;
 use super::{Settings, kernel};
 use crate::datapath::{Events, Guard, GuardError, UNPARSABLE};
+use crate::model::class::{Class, Found};
 use crate::model::policy::reference::Surroundings;
 use crate::model::policy::{
     self, EnforcementError, Packet, Pending, PolicyStatus, Problem, RuleSet, RuleStatus, Source, World,
@@ -44,6 +46,9 @@ pub(super) struct Live {
     unkept: Option<String>,
     jiffies: (u64, u64),
     mesh: Mesh,
+    found: Arc<Found>,
+    /// The traffic classes with what was found.
+    classes: Vec<Class>,
 }
 
 /// A set that waits to be confirmed.
@@ -59,6 +64,7 @@ impl Live {
         guard.resolve_by(&settings.resolvers)?;
         let jiffies = guard.jiffies()?;
         let keep = Keep::new(&settings.state_dir);
+        let classes = settings.classes.clone();
         let mut live = Self {
             guard,
             keep,
@@ -77,6 +83,8 @@ impl Live {
             unkept: None,
             jiffies,
             mesh: Mesh::default(),
+            found: Arc::default(),
+            classes,
         };
         live.confirmed = live.load(Which::Confirmed).unwrap_or_default();
         live.generation = live.confirmed.generation;
@@ -181,7 +189,7 @@ impl Live {
     }
 
     pub(super) fn surroundings(&self, packet: &Packet) -> Surroundings {
-        let class = packet.class(&self.settings.classes).and_then(|name| self.world.classes.get(name));
+        let class = packet.class(&self.classes).and_then(|name| self.world.classes.get(name));
         Surroundings {
             resolvers: self.settings.resolvers.clone(),
             class: class.copied().unwrap_or(0),
@@ -214,6 +222,10 @@ impl Live {
     ) -> Result<(), GuardError> {
         self.jiffies = self.guard.jiffies()?;
         self.beat();
+        if now.found != self.found {
+            self.found = Arc::clone(&now.found);
+            self.classes = self.found.added_to(&self.settings.classes);
+        }
         self.mesh.look(&self.guard, now, self.jiffies)?;
         self.judge_pending(now, answers)?;
         if world != self.world {

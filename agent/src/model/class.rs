@@ -1,5 +1,7 @@
 //! Traffic classes: what a packet is for. Address sets decide before ports.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
@@ -33,6 +35,34 @@ pub struct Class {
 /// Never with the file as shipped; a test reads it.
 pub fn shipped() -> Result<Vec<Class>, serde_saphyr::Error> {
     serde_saphyr::from_str(include_str!("classes.yaml"))
+}
+
+/// The class of what KubeVirt sends when a machine moves, and that of what Longhorn's replicas say.
+const MIGRATION: &str = "vm-migration";
+const STORAGE: &str = "storage-data";
+
+/// What objects of the cluster say of classes now: of some traffic nothing else tells what it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// TCP ports at which machines arrive that move to or from this node: the kernel chose them.
+    pub migrations: BTreeSet<u16>,
+    /// Addresses of this node's instance managers in Longhorn's storage network.
+    pub storage: BTreeSet<IpAddr>,
+}
+
+impl Found {
+    /// The classes with what was found; nothing is added to a class that is not there.
+    pub fn added_to(&self, classes: &[Class]) -> Vec<Class> {
+        let mut classes = classes.to_vec();
+        for class in &mut classes {
+            match class.name.as_str() {
+                MIGRATION => class.tcp.extend(self.migrations.iter().map(|port| Ports(*port..=*port))),
+                STORAGE => class.addresses.extend(self.storage.iter().map(|address| IpNet::from(*address))),
+                _ => {}
+            }
+        }
+        classes
+    }
 }
 
 /// One port or a range of ports.

@@ -122,6 +122,7 @@ impl<'a> Site<'a> {
         let client = api.client()?;
         let cilium = |kind: &&str| definition("cilium.io", "v2", kind, "Cluster");
         let mut definitions = INSTALLED.iter().map(cilium).collect::<Result<Vec<_>>>()?;
+        definitions.push(definition("kubevirt.io", "v1", "VirtualMachineInstance", "Namespaced")?);
         definitions.push(NodeDatapath::crd());
         definitions.push(serde_json::from_value(weir_agent::model::policy::definition())?);
         install(&client, &definitions).await?;
@@ -383,6 +384,59 @@ async fn replicas_that_leave_their_storage_network_are_told() -> Result<()> {
     let list = site.agent.weirctl(&["policy", "list"])?;
     ensure!(list.contains("PAIRS OUTSIDE THEIR NETWORK") && list.contains(MANAGER), "{list}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_that_move_and_replicas_are_classes_by_what_their_objects_say() -> Result<()> {
+    const STORAGE: &str = "10.10.60.31";
+    let api = api_or_skip!("machines_that_move_and_replicas_are_classes_by_what_their_objects_say");
+    let pair = Pair::new()?;
+    pair.node.address("lo", &format!("{STORAGE}/32"))?;
+    pair.peer.ip(&format!("route add {STORAGE}/32 via 10.0.0.2"))?;
+    let mut site = Site::new(api, &pair).await?;
+    site.agent.start()?;
+    site.agent.await_interface(UPLINK)?;
+    let machine = |over: bool| {
+        json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+               "metadata": {"name": "worker-0", "namespace": "default"},
+               "status": {"phase": "Running", "migrationState": {
+                   "sourceNode": "node2", "targetNode": NODE, "targetNodeAddress": "10.0.0.2", "completed": over,
+                   "targetDirectMigrationNodePorts": {"40001": 49152, "40002": 49153}}}})
+    };
+    let mut manager = pod("instance-manager-1", NODE, "10.0.1.31", false);
+    manager["metadata"]["labels"] = json!({"longhorn.io/component": "instance-manager"});
+    manager["metadata"]["annotations"] = json!({
+        "k8s.v1.cni.cncf.io/networks": "[{\"name\": \"storage\", \"interface\": \"lhnet1\"}]",
+        "k8s.v1.cni.cncf.io/network-status": format!("[{{\"interface\": \"lhnet1\", \"ips\": [\"{STORAGE}\"]}}]")});
+    let counted = |class: &str| -> Result<u64> {
+        Ok(site.agent.scrape()?.count("weir_class_packets_total", &[("class", class)]))
+    };
+    let send = |to: &str, port: u16| -> Result<()> {
+        let listener = pair.node.run(|| Ok(std::net::TcpListener::bind((to, port))?))?;
+        pair.peer.run(|| Ok(std::net::TcpStream::connect((to, port))?))?;
+        drop(listener);
+        Ok(())
+    };
+    send("10.0.0.2", 40_001)?;
+    // To a port that no class has.
+    send(STORAGE, 9_999)?;
+    assert_eq!((counted("vm-migration")?, counted("storage-data")?), (0, 0));
+    site.apply(&machine(false)).await?;
+    site.apply(&manager).await?;
+    site.until("what moves the machine is its class", || {
+        send("10.0.0.2", 40_001)?;
+        Ok(counted("vm-migration")? >= 3)
+    })?;
+    site.until("what replicas say is their class", || {
+        send(STORAGE, 9_999)?;
+        Ok(counted("storage-data")? >= 3)
+    })?;
+    site.apply(&machine(true)).await?;
+    site.until("the machine has moved, and its port is any port again", || {
+        let before = counted("vm-migration")?;
+        send("10.0.0.2", 40_001)?;
+        Ok(counted("vm-migration")? == before)
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,6 +51,16 @@ pub(super) const POD: Kind = core("Pod", "pods", Which::OwnPods);
 pub(super) const OTHER_POD: Kind =
     Kind { told: "Pod of another node", ..core("Pod", "pods", Which::OtherPods) };
 
+/// Virtual machines that move: only their objects tell the ports.
+pub(super) const MACHINE: Kind = Kind {
+    name: "VirtualMachineInstance",
+    told: "VirtualMachineInstance",
+    group: "kubevirt.io",
+    versions: &["v1"],
+    plural: "virtualmachineinstances",
+    which: Which::All,
+};
+
 /// What virtual addresses depend on.
 const OBJECTS: [Kind; 8] = [
     core("Service", "services", Which::Balancers),
@@ -84,7 +94,7 @@ pub(super) const POLICY: Kind = Kind {
 pub(super) fn read(wanted: &Wanted) -> Vec<Kind> {
     let objects = (wanted.objects == Objects::Api).then_some(OBJECTS);
     let policies = wanted.policies.as_ref().map(|_| POLICY);
-    [NODE, POD].into_iter().chain(objects.into_iter().flatten()).chain(policies).collect()
+    [NODE, POD, MACHINE].into_iter().chain(objects.into_iter().flatten()).chain(policies).collect()
 }
 
 impl Which {

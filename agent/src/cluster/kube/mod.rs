@@ -6,6 +6,7 @@
 
 mod access;
 mod kinds;
+mod machines;
 mod mesh;
 mod pods;
 mod shelf;
@@ -170,6 +171,7 @@ async fn publish(
     let mut told = Vec::new();
     told.extend(shelf.sources().map(|sources| Event::Sources(Arc::new(sources))));
     told.extend(shelf.workloads().map(|workloads| Event::Workloads(Arc::new(workloads))));
+    told.extend(shelf.found().map(|found| Event::Found(Arc::new(found))));
     told.extend(shelf.guarded().map(|guarded| Event::Guarded(Arc::new(guarded))));
     if !told.is_empty() {
         events.send(told).await.ok()?;

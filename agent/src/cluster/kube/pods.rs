@@ -22,12 +22,18 @@ pub(super) struct Pod {
     pub(super) enrolled: bool,
     /// Whether it is an instance manager of Longhorn with a network of its own for what replicas say.
     pub(super) stores: bool,
+    /// Its addresses there, once it has them.
+    pub(super) storage: Vec<IpAddr>,
 }
 
 /// Label, and annotation with the networks that Multus is to attach, of Longhorn's instance managers; the interface of the storage
 /// network has this name.
 const COMPONENT: (&str, &str) = ("longhorn.io/component", "instance-manager");
-pub(super) const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+/// What Multus attached.
+const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
+/// What is kept of annotations.
+pub(super) const ANNOTATIONS: [&str; 3] = [REDIRECTION.0, NETWORKS, STATUS];
 const STORAGE: &str = "lhnet1";
 
 /// Reads a Pod.
@@ -45,18 +51,20 @@ pub(super) fn pod(document: &Value, node: &str) -> Result<Pod, String> {
     let networks = metadata.annotations.as_ref().and_then(|all| all.get(NETWORKS));
     let manages = labels.get(COMPONENT.0).is_some_and(|value| value == COMPONENT.1);
     let stores = manages && networks.is_some_and(|networks| names_interface(networks, STORAGE));
+    let attached = metadata.annotations.as_ref().and_then(|all| all.get(STATUS)).filter(|_| stores);
+    let storage = attached.map(|status| addresses_at(status, STORAGE)).unwrap_or_default();
     let workload = Arc::new(Workload {
         namespace: metadata.namespace.unwrap_or_default(),
         name: name(&own_name, owner, hash, node),
     });
     if pod.spec.is_some_and(|spec| spec.host_network == Some(true)) {
-        return Ok(Pod { addresses: Vec::new(), workload, enrolled: false, stores });
+        return Ok(Pod { addresses: Vec::new(), workload, enrolled: false, stores, storage });
     }
     let texts = status.pod_ips.into_iter().flatten().map(|one| one.ip).chain(status.pod_ip);
     let mut addresses = texts.map(|text| address(&text)).collect::<Result<Vec<_>, _>>()?;
     addresses.sort();
     addresses.dedup();
-    Ok(Pod { addresses, workload, enrolled, stores })
+    Ok(Pod { addresses, workload, enrolled, stores, storage })
 }
 
 /// Whether Multus is to attach an interface of that name: in its JSON, or as `network@interface` in its short form.
@@ -67,6 +75,13 @@ fn names_interface(networks: &str, interface: &str) -> bool {
             networks.split(',').any(|one| one.trim().rsplit_once('@').is_some_and(|(_, at)| at == interface))
         }
     }
+}
+
+/// The addresses that Multus says an interface has; what is no address is none.
+fn addresses_at(status: &str, interface: &str) -> Vec<IpAddr> {
+    let all: Vec<Value> = serde_json::from_str(status).unwrap_or_default();
+    let ips = all.iter().filter(|one| one["interface"] == interface).filter_map(|one| one["ips"].as_array());
+    ips.flatten().filter_map(|ip| ip.as_str()?.parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -97,7 +112,11 @@ mod tests {
             ("[{", false),
         ] {
             document["metadata"]["annotations"] = json!({"k8s.v1.cni.cncf.io/networks": networks});
-            assert_eq!(pod(&document, "node-1").unwrap().stores, stores, "{networks}");
+            document["metadata"]["annotations"]["k8s.v1.cni.cncf.io/network-status"] =
+                "[{\"name\": \"cilium\", \"ips\": [\"10.0.1.9\"]}, {\"interface\": \"lhnet1\", \"ips\": [\"10.10.60.9\", \"?\"]}]".into();
+            let read = pod(&document, "node-1").unwrap();
+            assert_eq!(read.stores, stores, "{networks}");
+            assert_eq!(read.storage, if stores { vec![IpAddr::from([10, 10, 60, 9])] } else { vec![] });
         }
         document["spec"]["hostNetwork"] = true.into();
         assert_eq!(pod(&document, "node-1").unwrap().addresses, Vec::<IpAddr>::new());

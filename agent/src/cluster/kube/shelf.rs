@@ -7,6 +7,7 @@ use super::Identity;
 use super::kinds::{OTHER_POD, POD, POLICY};
 use super::pods::Pod;
 use crate::cluster::parts::{Assembly, Part};
+use crate::model::class::Found;
 use crate::model::cluster::{Cluster, NodesKnown, ObjectName, Server, SourceState, Sources};
 use crate::model::workload::{Guarded, Workloads};
 
@@ -33,6 +34,8 @@ pub(super) enum Item {
     Part(Box<Part>, Option<Identity>),
     /// A Pod.
     Pod(Pod),
+    /// A virtual machine: the ports at which it arrives, while it moves to or from this node.
+    Machine(BTreeSet<u16>),
     /// A policy, as text.
     Policy(String),
     /// It cannot be understood.
@@ -49,6 +52,7 @@ pub(super) struct Shelf {
     told_cluster: Option<Cluster>,
     told_workloads: Option<Workloads>,
     told_guarded: Option<Guarded>,
+    told_found: Option<Found>,
     told_policies: Option<String>,
 }
 
@@ -64,6 +68,7 @@ impl Shelf {
             told_cluster: None,
             told_workloads: None,
             told_guarded: None,
+            told_found: None,
             told_policies: None,
         }
     }
@@ -73,6 +78,9 @@ impl Shelf {
         match change {
             // Of other nodes' Pods most are of no use: what is kept must not grow with the cluster.
             Change::Put(kind, name, Item::Pod(pod)) if kind == OTHER_POD.told && !pod.enrolled => {
+                self.items.remove(&(kind, name));
+            }
+            Change::Put(kind, name, Item::Machine(ports)) if ports.is_empty() => {
                 self.items.remove(&(kind, name));
             }
             Change::Put(kind, name, item) => _ = self.items.insert((kind, name), item),
@@ -133,6 +141,18 @@ impl Shelf {
         news(&mut self.told_guarded, Guarded { enrolled, replicas })
     }
 
+    /// What is found of traffic classes, if that is news.
+    pub(super) fn found(&mut self) -> Option<Found> {
+        let machines = self.items.values().filter_map(|item| match item {
+            Item::Machine(ports) => Some(ports),
+            _ => None,
+        });
+        let migrations = machines.flatten().copied().collect();
+        let own = self.pods().filter(|(kind, _)| *kind == POD.told);
+        let storage = own.flat_map(|(_, pod)| pod.storage.iter().copied()).collect();
+        news(&mut self.told_found, Found { migrations, storage })
+    }
+
     fn pods(&self) -> impl Iterator<Item = (&'static str, &Pod)> {
         self.items.iter().filter_map(|((kind, _), item)| match item {
             Item::Pod(pod) => Some((*kind, pod)),
@@ -188,7 +208,7 @@ impl Shelf {
                     assembly
                         .fault(PLACE, format!("{kind} {name}: {what}; it is left out until it is mended"));
                 }
-                Item::Pod(..) | Item::Policy(_) => {}
+                Item::Pod(_) | Item::Machine(_) | Item::Policy(_) => {}
             }
         }
         for (kind, state) in &self.sources.kinds {
@@ -296,6 +316,7 @@ mod tests {
                 workload: workload.into(),
                 enrolled,
                 stores: last == 1,
+                storage: vec![],
             };
             let name = ObjectName { namespace: Some("shop".into()), name: name.into() };
             Change::Put(kind, name, Item::Pod(pod))

@@ -12,12 +12,12 @@ use kube::{Client, Error, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::kinds::{Kind, POD, POLICY};
-use super::pods::{NETWORKS, pod};
+use super::kinds::{Kind, MACHINE, POD, POLICY};
+use super::machines::moving;
+use super::pods::{ANNOTATIONS, pod};
 use super::shelf::{Change, Item};
 use super::{Identity, chain, chance};
 use crate::cluster::parts::{Part, Reader, reader};
-use crate::model::ambient::REDIRECTION;
 use crate::model::cluster::{ObjectName, SourceState};
 
 /// Objects in one page of a list: memory is bounded, whatever the cluster holds.
@@ -131,7 +131,7 @@ impl Watch {
     fn item(&self, name: ObjectName, mut object: DynamicObject) -> Item {
         object.metadata.managed_fields = None;
         if let Some(annotations) = &mut object.metadata.annotations {
-            annotations.retain(|key, _| key == REDIRECTION.0 || key == NETWORKS);
+            annotations.retain(|key, _| ANNOTATIONS.contains(&key.as_str()));
         }
         let uid = object.uid();
         let read = match serde_json::to_value(object) {
@@ -144,6 +144,9 @@ impl Watch {
     fn read(&self, name: ObjectName, document: &Value, uid: Option<String>) -> Result<Item, String> {
         if self.kind.name == POD.name {
             return Ok(Item::Pod(pod(document, &self.node)?));
+        }
+        if self.kind.name == MACHINE.name {
+            return moving(document, &self.node).map(Item::Machine);
         }
         if self.kind.name == POLICY.name {
             return Ok(Item::Policy(policy(&name, document)));
