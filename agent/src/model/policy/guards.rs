@@ -143,29 +143,21 @@ pub(super) fn storage(reader: &mut Reader<'_>) -> Vec<Rule> {
         return Vec::new();
     }
     let name = reader.policy().metadata.name.clone();
-    let watched = |rule: &str, direction| Rule {
-        protocol: Some(6),
-        pairs: true,
-        ..Rule::new(&name, rule, Mode::Audit, direction, Action::Deny)
-    };
-    // Whoever began it: what is said to a replica, and what it answers.
-    [("guard-storage", true), ("guard-storage-answer", false)]
-        .into_iter()
-        .flat_map(|(rule, asked)| {
-            let ports = |at: bool| if at { vec![REPLICAS] } else { Vec::new() };
-            [Ingress, Egress].map(|direction| {
-                let way = if direction == Ingress { "in" } else { "out" };
-                let mut rule = Rule {
-                    ports: ports(asked),
-                    source_ports: ports(!asked),
-                    ..watched(&format!("{rule}-{way}"), direction)
-                };
-                *(if direction == Ingress { &mut rule.destination } else { &mut rule.source }) =
-                    Some(pods.clone());
-                rule
-            })
-        })
-        .collect()
+    let mut rules = Vec::new();
+    for (way, direction) in [("in", Ingress), ("out", Egress)] {
+        let own = |side| (direction == side).then(|| pods.clone());
+        let watched = |rule: &str| Rule {
+            source: own(Egress),
+            destination: own(Ingress),
+            protocol: Some(6),
+            pairs: true,
+            ..Rule::new(&name, &format!("{rule}-{way}"), Mode::Audit, direction, Action::Deny)
+        };
+        // Whoever began it: what is said to a replica, and what it answers.
+        rules.push(Rule { ports: vec![REPLICAS], ..watched("guard-storage") });
+        rules.push(Rule { source_ports: vec![REPLICAS], ..watched("guard-storage-answer") });
+    }
+    rules
 }
 
 /// What a rule of the guard of the mesh counts, by its name; `None` for all other rules.
