@@ -1,6 +1,7 @@
 //! The agent's composition root: the only place that starts tasks and sees every edge.
 
 mod membership;
+mod monitors;
 mod run;
 mod task;
 mod vips;

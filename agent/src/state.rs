@@ -16,6 +16,7 @@ use crate::model::cluster::{Cluster, Sources};
 use crate::model::interface::Hook;
 use crate::model::link::Link;
 use crate::model::mesh::{self, Peer, PeerProbe};
+use crate::model::monitor::Compared;
 use crate::model::neighbour::Neighbour;
 use crate::model::probe::GatewayProbe;
 use crate::model::route::Route;
@@ -69,6 +70,8 @@ pub enum Event {
     Workloads(Arc<Workloads>),
     /// The workloads in Istio's ambient mesh, by address: of all nodes where this one has any.
     Enrolled(Arc<Workloads>),
+    /// What LinkMonitors say of this node's links.
+    LinkMonitors(Arc<Vec<Compared>>),
     /// How the cluster source does.
     Sources(Arc<Sources>),
     /// What works on this node.
@@ -124,6 +127,8 @@ pub struct Snapshot {
     /// The workloads in Istio's ambient mesh, by address; `None` until a cluster tells.
     #[serde(skip)]
     pub enrolled: Option<Arc<Workloads>>,
+    /// What LinkMonitors say of this node's links, beside what these are.
+    pub link_monitors: Arc<Vec<Compared>>,
     /// How the cluster source does.
     pub sources: Arc<Sources>,
     /// What works on this node.
@@ -198,6 +203,7 @@ impl Snapshot {
             Event::VipTable(table) => self.vip_table = table,
             Event::Workloads(workloads) => self.workloads = workloads,
             Event::Enrolled(enrolled) => self.enrolled = Some(enrolled),
+            Event::LinkMonitors(compared) => self.link_monitors = compared,
             Event::Sources(sources) => self.sources = sources,
             Event::Capabilities(report) => self.capabilities = report,
             Event::Missed { what } => *self.missed.entry(what).or_default() += 1,

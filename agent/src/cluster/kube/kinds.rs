@@ -51,8 +51,8 @@ pub(super) const POD: Kind = core("Pod", "pods", Which::OwnPods);
 pub(super) const OTHER_POD: Kind =
     Kind { told: "Pod of another node", ..core("Pod", "pods", Which::OtherPods) };
 
-/// What virtual addresses depend on.
-const OBJECTS: [Kind; 8] = [
+/// What virtual addresses depend on, and what Harvester says of links.
+const OBJECTS: [Kind; 9] = [
     core("Service", "services", Which::Balancers),
     Kind {
         name: "EndpointSlice",
@@ -68,6 +68,14 @@ const OBJECTS: [Kind; 8] = [
     cilium("CiliumBGPNodeConfig", "ciliumbgpnodeconfigs", Which::OwnName),
     cilium("CiliumBGPClusterConfig", "ciliumbgpclusterconfigs", Which::All),
     cilium("CiliumL2AnnouncementPolicy", "ciliuml2announcementpolicies", Which::All),
+    Kind {
+        name: "LinkMonitor",
+        told: "LinkMonitor",
+        group: "network.harvesterhci.io",
+        versions: &["v1beta1"],
+        plural: "linkmonitors",
+        which: Which::All,
+    },
 ];
 
 /// What is enforced.
