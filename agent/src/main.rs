@@ -2,6 +2,7 @@
 
 mod classes;
 mod membership;
+mod monitors;
 mod run;
 mod task;
 mod vips;

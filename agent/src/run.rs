@@ -40,6 +40,7 @@ use weir_agent::{cluster, host, memory, netlink, owner, probe};
 use weir_tls::{Clients, Identity, Listener, Protocol};
 
 use crate::membership::{self, Joining};
+use crate::monitors;
 use crate::task::Tasks;
 use crate::{classes, vips};
 
@@ -223,6 +224,7 @@ async fn serve(parts: Parts, report: weir_agent::model::capability::Report) -> a
     let (told, news) = mpsc::channel(PENDING);
     let incoming = Incoming { given: receiver, told: told.clone(), news };
     follow_vips(&mut tasks, &config, parts, askers, incoming, snapshots.clone(), events.clone());
+    tasks.spawn("link-monitors", monitors::run(snapshots.clone(), events.clone(), stop.clone()));
     if let Some(access) = &config.cluster {
         let objects = if awaits_cluster(&config) { Objects::Api } else { Objects::Folder };
         let wanted = Wanted { objects, policies: copied_policies(&config) };

@@ -17,6 +17,7 @@ use crate::model::cluster::{Cluster, Sources};
 use crate::model::interface::Hook;
 use crate::model::link::Link;
 use crate::model::mesh::{self, Peer, PeerProbe};
+use crate::model::monitor::Compared;
 use crate::model::neighbour::Neighbour;
 use crate::model::probe::GatewayProbe;
 use crate::model::route::Route;
@@ -72,6 +73,8 @@ pub enum Event {
     Found(Arc<Found>),
     /// The Pods that guards know by themselves.
     Guarded(Arc<Guarded>),
+    /// What LinkMonitors say of this node's links.
+    LinkMonitors(Arc<Vec<Compared>>),
     /// How the cluster source does.
     Sources(Arc<Sources>),
     /// What works on this node.
@@ -130,6 +133,8 @@ pub struct Snapshot {
     /// The Pods that guards know by themselves; `None` until a cluster tells.
     #[serde(skip)]
     pub guarded: Option<Arc<Guarded>>,
+    /// What LinkMonitors say of this node's links, beside what these are.
+    pub link_monitors: Arc<Vec<Compared>>,
     /// How the cluster source does.
     pub sources: Arc<Sources>,
     /// What works on this node.
@@ -205,6 +210,7 @@ impl Snapshot {
             Event::Workloads(workloads) => self.workloads = workloads,
             Event::Found(found) => self.found = found,
             Event::Guarded(guarded) => self.guarded = Some(guarded),
+            Event::LinkMonitors(compared) => self.link_monitors = compared,
             Event::Sources(sources) => self.sources = sources,
             Event::Capabilities(report) => self.capabilities = report,
             Event::Missed { what } => *self.missed.entry(what).or_default() += 1,

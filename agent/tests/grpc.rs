@@ -2,16 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "tests may fail")]
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
 use futures::StreamExt;
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use tonic::Code;
-use tonic::transport::{Channel, Endpoint};
 use weir_agent::export::grpc::{BindError, STREAMS, UnixSocket};
-use weir_agent::export::proto::weir_client::WeirClient;
 use weir_agent::export::proto::weir_server::Weir;
 use weir_agent::export::proto::{
     DropsRequest, FlowFilter, FlowsRequest, LinksRequest, StatusRequest, TopRequest,
@@ -22,16 +17,7 @@ mod fixture;
 #[path = "fixture/serve.rs"]
 mod serve;
 
-use serve::Served;
-
-async fn client(socket: &Path) -> WeirClient<Channel> {
-    let socket = socket.to_owned();
-    let connector = tower::service_fn(move |_| {
-        let socket = socket.clone();
-        async move { std::io::Result::Ok(TokioIo::new(UnixStream::connect(socket).await?)) }
-    });
-    WeirClient::new(Endpoint::from_static("http://agent").connect_with_connector(connector).await.unwrap())
-}
+use serve::{Served, client};
 
 fn follow(filter: FlowFilter) -> FlowsRequest {
     FlowsRequest { filter: Some(filter), limit: 0, follow: true, interval_ms: 100 }

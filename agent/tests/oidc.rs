@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, Streaming};
 use weir_agent::export::grpc;
 use weir_agent::export::proto::weir_client::WeirClient;
-use weir_agent::export::proto::{FlowsRequest, LinksRequest, PolicySettleRequest};
+use weir_agent::export::proto::{BgpRequest, BgpResponse, FlowsRequest, LinksRequest, PolicySettleRequest};
 use weir_agent::oidc::{Gate, Options, Pace};
 use weir_tls::{Clients, Files, Identity, Listener, Protocol};
 
@@ -39,7 +39,7 @@ struct Agent {
     client: WeirClient<Channel>,
     address: String,
     ca: tempfile::NamedTempFile,
-    _served: Served,
+    served: Served,
 }
 
 impl Agent {
@@ -69,7 +69,7 @@ impl Agent {
         let listener = Listener::new(tcp, identity, Protocol::Calls);
         tokio::spawn(grpc::serve_tcp(listener, served.service.clone(), Some(Arc::clone(&gate))));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
-        Self { gate, client: WeirClient::new(channel), address, ca, _served: served }
+        Self { gate, client: WeirClient::new(channel), address, ca, served }
     }
 
     async fn read(&self, token: Option<&str>) -> Result<(), Status> {
@@ -138,6 +138,55 @@ async fn a_role_for_reading_guards_every_call_and_stream() {
     let reading = agent.gate.reading();
     assert_eq!(reading.refused.iter().sum::<u64>(), 4);
     assert_eq!((reading.fetched, reading.failed), (1, 0));
+}
+
+/// The last word of a stream, and how many messages came before it.
+async fn end(stream: &mut Streaming<BgpResponse>) -> (usize, Status) {
+    let mut messages = 0;
+    loop {
+        match stream.message().await {
+            Ok(Some(_)) => messages += 1,
+            Ok(None) => return (messages, Status::ok("")),
+            Err(status) => return (messages, status),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token_and_nothing_else_does() {
+    let signer = Signer::ec("1");
+    let zitadel = Zitadel::start(&[&signer]).await;
+    let agent = Agent::start(&zitadel, Some("viewer"), EAGER).await;
+    let mut claims = zitadel.claims(&["viewer"]);
+    let long = signer.sign(&claims);
+    // It is taken for 30 s more than it says.
+    let last = jiff::Timestamp::now().as_second() + 3;
+    claims["exp"] = json!(last - 30);
+    let short = signer.sign(&claims);
+    let follow = |token| with(token, BgpRequest { follow: true, interval_ms: 100, ..Default::default() });
+    let mut client = agent.client.clone();
+    let mut followed = client.bgp(follow(Some(&short))).await.unwrap().into_inner();
+    let mut other = client.bgp(follow(Some(&long))).await.unwrap().into_inner();
+    let mut local = serve::client(&agent.served.socket).await.bgp(follow(None)).await.unwrap().into_inner();
+    agent.read(Some(&short)).await.unwrap();
+    let look = with(Some(&short), BgpRequest::default());
+    let (messages, done) = end(&mut client.bgp(look).await.unwrap().into_inner()).await;
+    assert!(messages > 0 && done.code() == Code::Ok, "one that ends by itself: {done}");
+
+    let (messages, status) = tokio::time::timeout(Duration::from_secs(60), end(&mut followed)).await.unwrap();
+    assert!(jiff::Timestamp::now().as_second() >= last, "not before the token is refused");
+    assert!(messages > 1, "{messages}");
+    assert_eq!(status.code(), Code::Unauthenticated);
+    let said = status.message();
+    assert!(said.contains("has expired; get a new one") && !said.contains(&short), "{said}");
+    assert!(refused(agent.read(Some(&short)).await).1.contains("expired"));
+    agent.read(Some(&long)).await.unwrap();
+    let tally = &agent.served.tally;
+    let (begun, ended) = (tally.streams_begun.read(), tally.streams_ended.read());
+    assert_eq!(begun - ended, 2, "the place of a stream that has ended is free");
+    for stream in [&mut other, &mut local] {
+        stream.message().await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]

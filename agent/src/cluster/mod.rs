@@ -5,6 +5,7 @@ mod cilium;
 mod collect;
 mod core;
 mod folder;
+mod harvester;
 pub mod kube;
 mod parts;
 mod published;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{cilium, core};
+use super::{cilium, core, harvester};
 use crate::model::bgp::Reported;
 use crate::model::cluster::{
     Advertisement, Cluster, Endpoint, Fault, L2Policy, Node, ObjectName, PeerConfig, Pool, Service, Speaker,
 };
+use crate::model::monitor::LinkMonitor;
 
 /// What one object says.
 #[derive(Clone, Debug)]
@@ -33,8 +34,20 @@ pub(super) enum Part {
     ClusterSpeakers(cilium::ClusterSpeakers),
     /// A `CiliumL2AnnouncementPolicy`.
     L2Policy(L2Policy),
+    /// A `LinkMonitor`.
+    LinkMonitor(LinkMonitor),
     /// An object that has nothing to do with any virtual address.
     Nothing,
+}
+
+impl Part {
+    /// The part without what it says of other nodes' links: what is kept must not grow with the cluster.
+    pub(super) fn of_node(mut self, node: &str) -> Self {
+        if let Part::LinkMonitor(monitor) = &mut self {
+            monitor.links.retain(|of, _| of == node);
+        }
+        self
+    }
 }
 
 /// How an object of a group and kind is read; versions are not looked at, since all fields are optional to us.
@@ -72,6 +85,9 @@ pub(super) fn reader(group: &str, kind: &str) -> Option<Reader> {
         ("cilium.io", "CiliumL2AnnouncementPolicy") => {
             |name, document| cilium::l2_policy(name.name, document).map(Part::L2Policy)
         }
+        ("network.harvesterhci.io", "LinkMonitor") => {
+            |name, document| harvester::link_monitor(name.name, document).map(Part::LinkMonitor)
+        }
         _ => return None,
     })
 }
@@ -103,6 +119,7 @@ impl Assembly {
             }
             Part::ClusterSpeakers(config) => self.cluster_speakers.push(config),
             Part::L2Policy(policy) => cluster.l2_policies.push(policy),
+            Part::LinkMonitor(monitor) => cluster.link_monitors.push(monitor),
             Part::Nothing => {}
         }
     }
@@ -145,6 +162,7 @@ impl Assembly {
         cluster.peer_configs.sort_by(|a, b| a.name.cmp(&b.name));
         cluster.speakers.sort_by(|a, b| (&a.node, &a.object).cmp(&(&b.node, &b.object)));
         cluster.l2_policies.sort_by(|a, b| a.name.cmp(&b.name));
+        cluster.link_monitors.sort_by(|a, b| a.name.cmp(&b.name));
         cluster.nodes.sort_by(|a, b| a.name.cmp(&b.name));
         cluster.faults.sort();
         self.cluster

@@ -4,8 +4,8 @@ use super::number::{count, si, time, time_or_dash};
 use super::screen::{Colour, Screen};
 use super::table::{Cell, Table, number, room, text};
 use crate::export::proto::{
-    Cluster, DropsResponse, Feature, Flow, FlowsResponse, Gateway, Hook, LinksResponse, MeshPeer, Probe,
-    Problem, Rate, StatusResponse, TopResponse,
+    Cluster, DropsResponse, Feature, Flow, FlowsResponse, Gateway, Hook, LinkDifference, LinksResponse,
+    MeshPeer, Probe, Problem, Rate, StatusResponse, TopResponse,
 };
 
 /// Virtual addresses that `status` names.
@@ -52,6 +52,7 @@ pub(super) fn status(status: &StatusResponse, screen: &Screen) -> String {
     let tables = [
         problems(&status.problems),
         hooks(&status.hooks),
+        link_differences(&status.link_differences),
         features(&status.features),
         gateways(&status.gateways),
         mesh(&status.mesh),
@@ -125,6 +126,20 @@ fn hooks(hooks: &[Hook]) -> Table {
             state(&one.state),
             programs.into(),
             why.into(),
+        ]);
+    }
+    table
+}
+
+fn link_differences(differences: &[LinkDifference]) -> Table {
+    let columns = [text("INTERFACE"), text("LINKMONITOR"), text("SAYS"), text("IT IS")];
+    let mut table = Table::new("WHAT HARVESTER HAS WRONG", columns);
+    for one in differences {
+        table.row([
+            one.interface.as_str().into(),
+            one.monitor.as_str().into(),
+            Cell::coloured(&one.says, Some(Colour::Yellow)),
+            one.is.as_deref().map_or_else(|| "not there".into(), state),
         ]);
     }
     table

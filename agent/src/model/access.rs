@@ -1,6 +1,7 @@
 //! Who may call what: what a token must say, and which role each call needs.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::Value;
 use thiserror::Error;
@@ -164,11 +165,28 @@ impl Refusal {
     ];
 }
 
-/// The roles that signed claims give at this time, in seconds since 1970.
+/// What a token gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The roles.
+    pub roles: BTreeSet<String>,
+    /// Until when, in seconds since 1970; what two clocks may be apart is in it.
+    pub until: u64,
+}
+
+impl Grant {
+    /// How long it lasts from this time on, as time since 1970; a century or so at most, so that it can be added to any time.
+    pub fn left(&self, now: Duration) -> Duration {
+        let longest = Duration::from_secs(u32::MAX.into());
+        Duration::from_secs(self.until).saturating_sub(now).min(longest)
+    }
+}
+
+/// What signed claims give at this time, in seconds since 1970.
 ///
 /// # Errors
 /// They are of another issuer, for another audience, or of another time.
-pub fn roles(claims: &Value, terms: &Terms, now: u64) -> Result<BTreeSet<String>, Refusal> {
+pub fn grant(claims: &Value, terms: &Terms, now: u64) -> Result<Grant, Refusal> {
     if claims["iss"].as_str() != Some(&terms.issuer) {
         return Err(Refusal::Issuer(terms.issuer.clone()));
     }
@@ -176,14 +194,16 @@ pub fn roles(claims: &Value, terms: &Terms, now: u64) -> Result<BTreeSet<String>
         return Err(Refusal::Audience(terms.audience.clone()));
     }
     let ends = seconds(&claims["exp"]).ok_or(Refusal::Malformed("it has no end (exp)"))?;
-    if now >= ends.saturating_add(LEEWAY) {
+    let until = ends.saturating_add(LEEWAY);
+    if now >= until {
         return Err(Refusal::Expired(now - ends));
     }
     let begins = seconds(&claims["nbf"]).unwrap_or(0);
     if now.saturating_add(LEEWAY) < begins {
         return Err(Refusal::Early(begins - now));
     }
-    Ok(names(&claims[&terms.roles_claim]).map(str::to_owned).collect())
+    let roles = names(&claims[&terms.roles_claim]).map(str::to_owned).collect();
+    Ok(Grant { roles, until })
 }
 
 /// The names that a claim gives: one, a list, the keys of an object (Zitadel's tokens), or a list of such objects (Zitadel's
@@ -223,7 +243,7 @@ mod tests {
     }
 
     fn given(change: impl FnOnce(&mut Value)) -> Result<Vec<String>, Refusal> {
-        roles(&claims(change), &terms(), 500).map(|roles| roles.into_iter().collect())
+        grant(&claims(change), &terms(), 500).map(|grant| grant.roles.into_iter().collect())
     }
 
     #[test]
@@ -256,6 +276,19 @@ mod tests {
         assert_eq!(given(|it| it["nbf"] = json!(531)), Err(Refusal::Early(31)));
         assert!(given(|it| it["nbf"] = json!(530)).is_ok());
         assert!(given(|it| it["exp"] = json!(u64::MAX)).is_ok());
+    }
+
+    #[test]
+    fn a_grant_lasts_as_long_as_its_token_is_taken() {
+        let at = Duration::from_millis;
+        let given = |end: Value, now: u64| grant(&claims(|it| it["exp"] = end), &terms(), now);
+        let short = given(json!(1000), 500).unwrap();
+        assert_eq!(short.until, 1030);
+        let left = [500_000, 1_029_250, 1_030_000, 9_000_000].map(|now| short.left(at(now)));
+        assert_eq!(left, [at(530_000), at(750), at(0), at(0)]);
+        assert!(given(json!(1000), 1029).is_ok() && given(json!(1000), 1030).is_err(), "the same end");
+        let endless = given(json!(u64::MAX), 500).unwrap().left(at(500_000));
+        assert!(std::time::Instant::now().checked_add(endless).is_some());
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod link;
 pub mod loss;
 pub mod measurement;
 pub mod mesh;
+pub mod monitor;
 pub mod neighbour;
 pub mod policy;
 pub mod probe;

@@ -8,7 +8,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 use std::{
     sync::Arc,
@@ -31,7 +31,7 @@ use super::{
     Settings, fetch,
     keys::{Found, Keys, Shelf, Token},
 };
-use crate::model::access::{Call, Refusal, roles};
+use crate::model::access::{Call, Grant, Refusal, grant};
 
 /// Checks the callers of the gRPC interface.
 pub struct Gate {
@@ -73,13 +73,16 @@ impl Gate {
         }
     }
 
-    /// Whether somebody with these headers may call this path.
+    /// Until when somebody with these headers may call this path; without end where no token is asked for.
     ///
     /// # Errors
     /// Not, with the code that gRPC has for it: `Unauthenticated` where the token is at fault, `PermissionDenied` where its
     /// roles are, `Unavailable` where nobody can be checked.
-    pub async fn admit(&self, path: &str, headers: &HeaderMap) -> Result<(), Status> {
-        let Err(refusal) = self.check(path, headers).await else { return Ok(()) };
+    pub async fn admit(&self, path: &str, headers: &HeaderMap) -> Result<Option<Deadline>, Status> {
+        let refusal = match self.check(path, headers).await {
+            Ok(grant) => return Ok(grant.map(|grant| Deadline::of(&grant))),
+            Err(refusal) => refusal,
+        };
         let word = refusal.word();
         if let Some(index) = Refusal::WORDS.iter().position(|it| *it == word) {
             self.refused[index].fetch_add(1, Relaxed);
@@ -93,16 +96,15 @@ impl Gate {
         })
     }
 
-    async fn check(&self, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+    async fn check(&self, path: &str, headers: &HeaderMap) -> Result<Option<Grant>, Refusal> {
         let needed = self.settings.rules.needed(Call::of(path));
-        let Some(role) = needed.first() else { return Ok(()) };
+        let Some(role) = needed.first() else { return Ok(None) };
         let terms = &self.settings.terms;
         let none = || Refusal::NoToken { issuer: terms.issuer.clone(), role: (*role).to_owned() };
         let claims = self.claims(bearer(headers).ok_or_else(none)?).await?;
-        let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
-        let has = roles(&claims, terms, now)?;
-        if needed.iter().any(|role| has.contains(*role)) {
-            return Ok(());
+        let grant = grant(&claims, terms, since_1970().as_secs())?;
+        if needed.iter().any(|role| grant.roles.contains(*role)) {
+            return Ok(Some(grant));
         }
         Err(Refusal::NoRole { role: (*role).to_owned(), claim: terms.roles_claim.clone() })
     }
@@ -121,11 +123,7 @@ impl Gate {
             if matches!(found, Found::Ask) {
                 self.ask().await;
                 // Keys that have just come are not asked for again, however short the pace is.
-                found = self.shelf().find(
-                    kid,
-                    &Pace { between: std::time::Duration::MAX, ..self.pace },
-                    Instant::now(),
-                );
+                found = self.shelf().find(kid, &Pace { between: Duration::MAX, ..self.pace }, Instant::now());
             }
         }
         let issuer = &self.settings.terms.issuer;
@@ -153,6 +151,20 @@ impl Gate {
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// When a stream that a token opened ends. It is among the extensions of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(pub tokio::time::Instant);
+
+impl Deadline {
+    fn of(grant: &Grant) -> Self {
+        Self(tokio::time::Instant::now() + grant.left(since_1970()))
+    }
+}
+
+fn since_1970() -> Duration {
+    Timestamp::now().as_duration().try_into().unwrap_or_default()
 }
 
 /// The token of an `authorization` header (RFC 6750, 2.1).
@@ -192,14 +204,19 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         // The one that is ready goes along; its clone is made ready next time.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let gate = Arc::clone(&self.gate);
         Box::pin(async move {
             match gate.admit(request.uri().path(), request.headers()).await {
-                Ok(()) => inner.call(request).await,
+                Ok(deadline) => {
+                    if let Some(deadline) = deadline {
+                        request.extensions_mut().insert(deadline);
+                    }
+                    inner.call(request).await
+                }
                 Err(status) => Ok(status.into_http()),
             }
         })

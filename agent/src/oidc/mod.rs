@@ -2,6 +2,7 @@
 //!
 //! The issuer's keys come by its discovery document, are kept, and are asked for again when they grow old or when a token names
 //! one that is not among them. Where they cannot be had nobody is let in.
+//! A stream ends with the token that opened it.
 
 mod fetch;
 mod gate;
@@ -10,6 +11,6 @@ mod settings;
 mod signature;
 
 pub use fetch::FetchError;
-pub use gate::{Gate, Guarded, Pace, Reading};
+pub use gate::{Deadline, Gate, Guarded, Pace, Reading};
 pub use keys::claims;
 pub use settings::{Options, Settings, SettingsError};

@@ -32,6 +32,8 @@ const INSTALLED: [&str; 5] = [
     "CiliumBGPClusterConfig",
 ];
 const MISSING: &str = "CiliumL2AnnouncementPolicy";
+/// Of Harvester, which this cluster is not.
+const MONITOR: &str = "LinkMonitor";
 
 fn cilium(kind: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "cilium.io/v2", "kind": kind, "metadata": {"name": name, "labels": {"advertise": "bgp"}}, "spec": spec})
@@ -219,7 +221,9 @@ async fn objects_of_the_cluster_become_rows_and_workloads() -> Result<()> {
     })?;
 
     // A kind that is not there is off, says so, and comes when it comes.
-    site.until("the missing kind is told", || Ok(site.status()?["cluster"]["missing"] == json!([MISSING])))?;
+    site.until("the missing kinds are told", || {
+        Ok(site.status()?["cluster"]["missing"] == json!([MISSING, MONITOR]))
+    })?;
     let (code, text) = site.agent.readiness()?;
     ensure!(code == 200 && text == "ok\n", "{text}");
     install(&site.client, &[definition("cilium.io", "v2", MISSING, "Cluster")?]).await?;
@@ -248,6 +252,53 @@ async fn objects_of_the_cluster_become_rows_and_workloads() -> Result<()> {
     site.until("the second address has a row", || Ok(site.row(VIP6)?["wanted"] == "here"))?;
     site.apply(&service(&[VIP6])).await?;
     site.until("the first one's row is gone", || Ok(site.row(VIP4)?.is_null()))
+}
+
+/// What Harvester says of this node's links, and of another's.
+fn monitor(links: &[(&str, &str)]) -> Value {
+    let links: Vec<Value> = links.iter().map(|(name, state)| json!({"name": name, "state": state})).collect();
+    json!({"apiVersion": "network.harvesterhci.io/v1beta1", "kind": MONITOR, "metadata": {"name": "data"},
+           "spec": {"targetLinkRule": {"nameRule": UPLINK}},
+           "status": {"linkStatus": {NODE: links, "node2": [{"name": "data-bo", "state": "down"}]}}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_harvester_has_wrong_about_a_link_is_named() -> Result<()> {
+    let api = api_or_skip!("what_harvester_has_wrong_about_a_link_is_named");
+    let pair = Pair::new()?;
+    let mut site = Site::new(api, &pair).await?;
+    install(&site.client, &[definition("network.harvesterhci.io", "v1beta1", MONITOR, "Cluster")?]).await?;
+    site.apply(&monitor(&[(UPLINK, "down"), ("data-bo", "up")])).await?;
+    site.agent.start()?;
+    let differences = || -> Result<Vec<Value>> {
+        Ok(site.status()?["link_differences"].as_array().cloned().unwrap_or_default())
+    };
+    let told = |interface: &str| -> Result<Vec<u64>> {
+        let (scrape, labels) = (site.agent.scrape()?, [("interface", interface)]);
+        let of = scrape.select("weir_link_monitor_disagrees", &labels);
+        Ok(of.map(|sample| sample.value as u64).collect())
+    };
+    site.until("both differences are named", || Ok(differences()?.len() == 2))?;
+    let named = differences()?;
+    assert_eq!(named[0], json!({"interface": UPLINK, "monitor": "data", "says": "down", "is": "up"}));
+    assert_eq!((&named[1]["interface"], &named[1]["is"]), (&json!("data-bo"), &Value::Null), "{named:?}");
+    assert_eq!((told(UPLINK)?, told("data-bo")?), (vec![1], vec![1]));
+    let text = site.agent.weirctl(&["status"])?;
+    ensure!(text.contains("WHAT HARVESTER HAS WRONG") && text.contains("not there"), "{text}");
+
+    // It catches up; then the link goes down, and it does not take notice.
+    site.apply(&monitor(&[(UPLINK, "up")])).await?;
+    site.until("nothing differs", || Ok(told(UPLINK)? == [0] && told("data-bo")?.is_empty()))?;
+    assert_eq!(differences()?, [Value::Null; 0]);
+    pair.node.ip("link set eth0 down")?;
+    site.until("the link that is down is named", || {
+        let named = differences()?;
+        Ok(named.len() == 1 && named[0]["says"] == "up" && named[0]["is"] == "down")
+    })?;
+
+    // What it said before the API server went away is held against nobody.
+    site.api.pause();
+    site.until("nothing is compared", || Ok(told(UPLINK)?.is_empty()))
 }
 
 fn pod(name: &str, node: &str, address: &str, enrolled: bool) -> Value {

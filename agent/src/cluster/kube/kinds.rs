@@ -61,8 +61,8 @@ pub(super) const MACHINE: Kind = Kind {
     which: Which::All,
 };
 
-/// What virtual addresses depend on.
-const OBJECTS: [Kind; 8] = [
+/// What virtual addresses depend on, and what Harvester says of links.
+const OBJECTS: [Kind; 9] = [
     core("Service", "services", Which::Balancers),
     Kind {
         name: "EndpointSlice",
@@ -78,6 +78,14 @@ const OBJECTS: [Kind; 8] = [
     cilium("CiliumBGPNodeConfig", "ciliumbgpnodeconfigs", Which::OwnName),
     cilium("CiliumBGPClusterConfig", "ciliumbgpclusterconfigs", Which::All),
     cilium("CiliumL2AnnouncementPolicy", "ciliuml2announcementpolicies", Which::All),
+    Kind {
+        name: "LinkMonitor",
+        told: "LinkMonitor",
+        group: "network.harvesterhci.io",
+        versions: &["v1beta1"],
+        plural: "linkmonitors",
+        which: Which::All,
+    },
 ];
 
 /// What is enforced.

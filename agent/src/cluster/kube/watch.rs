@@ -152,7 +152,7 @@ impl Watch {
             return Ok(Item::Policy(policy(&name, document)));
         }
         let read: Reader = reader(self.kind.group, self.kind.name).ok_or("the kind is not read")?;
-        let part: Part = read(name, document)?;
+        let part: Part = read(name, document)?.of_node(&self.node);
         let identity = uid.filter(|_| self.kind.name == "Node").map(|uid| Identity { uid });
         Ok(Item::Part(Box::new(part), identity))
     }

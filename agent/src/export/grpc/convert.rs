@@ -67,6 +67,7 @@ pub(super) fn status(
         features: features(snapshot),
         gateways: snapshot.gateways.values().map(|one| gateway(snapshot, one)).collect(),
         mesh: snapshot.mesh.values().map(|one| mesh_peer(snapshot, one)).collect(),
+        link_differences: link_differences(snapshot),
         vips: snapshot.vips.iter().map(|vip| vip.0.to_string()).collect(),
         conntrack: conntrack.map(|table| proto::Conntrack { entries: table.entries, limit: table.limit }),
         unobserved_ns: nanoseconds(snapshot.unobserved),
@@ -177,6 +178,17 @@ fn mesh_peer(snapshot: &Snapshot, one: &PeerProbe) -> proto::MeshPeer {
         echo: Some(probe("echo", &one.echo)),
         path_mtu: one.path_mtu,
     }
+}
+
+fn link_differences(snapshot: &Snapshot) -> Vec<proto::LinkDifference> {
+    let differing = snapshot.link_monitors.iter().filter(|one| one.differs);
+    let differences = differing.map(|one| proto::LinkDifference {
+        interface: one.link.clone(),
+        monitor: one.monitor.clone(),
+        says: one.says.as_str().to_owned(),
+        is: one.is.map(|is| words::state(is).to_owned()),
+    });
+    differences.collect()
 }
 
 fn probe(kind: &str, one: &Probe) -> proto::Probe {

@@ -19,7 +19,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Extensions, Request, Response, Status};
 
 pub use listen::{BindError, UnixSocket, serve_tcp, serve_unix};
 
@@ -28,6 +28,7 @@ use super::tally::Tally;
 use crate::enforce::Listeners;
 use crate::model::measurement::{Source, SourceError};
 use crate::model::policy::Enforcement;
+use crate::oidc::Deadline;
 use crate::state::Snapshot;
 use convert::Drops;
 use filter::Filter;
@@ -121,8 +122,12 @@ impl Service {
         Ok((convert::drops(&now, &measurement, host.as_ref()), convert::losses(&now, &losses)))
     }
 
-    /// Makes a stream of looks until the client or the agent goes.
-    fn stream<T: Send + 'static>(&self, looks: Stream<T>) -> Result<Response<Stream<T>>, Status> {
+    /// Makes a stream of looks until the client or the agent goes, or the token that opened it ends.
+    fn stream<T: Send + 'static>(
+        &self,
+        opened: &Extensions,
+        looks: Stream<T>,
+    ) -> Result<Response<Stream<T>>, Status> {
         let permit = Arc::clone(&self.streams).try_acquire_owned();
         let permit = permit
             .map_err(|_| Status::resource_exhausted(format!("{STREAMS} streams are served already")))?;
@@ -132,8 +137,30 @@ impl Service {
             let _served = &served;
             look
         });
-        Ok(Response::new(looks.take_until(self.shutdown.clone().cancelled_owned()).boxed()))
+        let looks = looks.take_until(self.shutdown.clone().cancelled_owned()).boxed();
+        Ok(Response::new(match opened.get() {
+            Some(Deadline(end)) => cut(looks, *end),
+            None => looks,
+        }))
     }
+}
+
+/// The looks until this time, and then why there are no more.
+fn cut<T: Send + 'static>(looks: Stream<T>, end: tokio::time::Instant) -> Stream<T> {
+    let state = (looks, Box::pin(tokio::time::sleep_until(end)));
+    let cut = stream::unfold(Some(state), |state| async {
+        let (mut looks, mut end) = state?;
+        tokio::select! {
+            biased;
+            () = &mut end => Some((Err(expired()), None)),
+            look = looks.next() => Some((look?, Some((looks, end)))),
+        }
+    });
+    cut.boxed()
+}
+
+fn expired() -> Status {
+    Status::unauthenticated("the token that opened this stream has expired; get a new one, and call again")
 }
 
 /// Held while a stream is served.
@@ -205,9 +232,9 @@ impl proto::weir_server::Weir for Service {
 
     async fn policy_events(
         &self,
-        _: Request<proto::PolicyEventsRequest>,
+        request: Request<proto::PolicyEventsRequest>,
     ) -> Result<Response<Self::PolicyEventsStream>, Status> {
-        self.stream(policy::events(self)?)
+        self.stream(request.extensions(), policy::events(self)?)
     }
 
     async fn bfd(&self, _: Request<proto::BfdRequest>) -> Result<Response<proto::BfdResponse>, Status> {
@@ -231,7 +258,7 @@ impl proto::weir_server::Weir for Service {
     }
 
     async fn top(&self, request: Request<proto::TopRequest>) -> Result<Response<Self::TopStream>, Status> {
-        let request = request.into_inner();
+        let (_, opened, request) = request.into_parts();
         let pace = Pace::new(request.interval_ms)?;
         let limit = if request.limit == 0 { 20 } else { request.limit.min(1000) as usize };
         let state = (self.clone(), pace, None::<Reading>);
@@ -246,14 +273,14 @@ impl proto::weir_server::Weir for Service {
             let top = rate::top(&service.now(), &earlier, &later, skipped, limit);
             Some((Ok(top), (service, pace, Some(later))))
         });
-        self.stream(looks.boxed())
+        self.stream(&opened, looks.boxed())
     }
 
     async fn flows(
         &self,
         request: Request<proto::FlowsRequest>,
     ) -> Result<Response<Self::FlowsStream>, Status> {
-        let request = request.into_inner();
+        let (_, opened, request) = request.into_parts();
         let pace = Pace::new(request.interval_ms)?;
         let filter = Filter::parse(request.filter.unwrap_or_default(), &self.now())?;
         let limit = if request.limit == 0 { 100 } else { request.limit as usize };
@@ -265,7 +292,7 @@ impl proto::weir_server::Weir for Service {
         }
         let first = stream::iter(convert::flow_pages(&self.now(), matching, limit)).map(Ok);
         if !request.follow {
-            return self.stream(first.boxed());
+            return self.stream(&opened, first.boxed());
         }
         let state = (self.clone(), pace, filter, moves);
         let looks = stream::unfold(state, |(service, mut pace, filter, moves)| async move {
@@ -280,20 +307,20 @@ impl proto::weir_server::Weir for Service {
             };
             Some((stream::iter(pages), (service, pace, filter, moves)))
         });
-        self.stream(first.chain(looks.flatten()).boxed())
+        self.stream(&opened, first.chain(looks.flatten()).boxed())
     }
 
     async fn drops(
         &self,
         request: Request<proto::DropsRequest>,
     ) -> Result<Response<Self::DropsStream>, Status> {
-        let request = request.into_inner();
+        let (_, opened, request) = request.into_parts();
         let pace = Pace::new(request.interval_ms)?;
         let (known, losses) = Service::drops(self).await.map_err(|error| unavailable(&error))?;
         let first = proto::DropsResponse { drops: known.listed(), losses, ..Default::default() };
         let first = stream::once(std::future::ready(Ok(first)));
         if !request.follow {
-            return self.stream(first.boxed());
+            return self.stream(&opened, first.boxed());
         }
         let state = (self.clone(), pace, known);
         let looks = stream::unfold(state, |(service, mut pace, known)| async move {
@@ -305,17 +332,17 @@ impl proto::weir_server::Weir for Service {
             };
             Some((Ok(answer), (service, pace, known)))
         });
-        self.stream(first.chain(looks).boxed())
+        self.stream(&opened, first.chain(looks).boxed())
     }
 
     async fn bgp(&self, request: Request<proto::BgpRequest>) -> Result<Response<Self::BgpStream>, Status> {
-        let request = request.into_inner();
+        let (_, opened, request) = request.into_parts();
         let pace = Pace::new(request.interval_ms)?;
         let wanted = bgp::Wanted::parse(request.peer.as_deref(), request.routes)?;
         let now = self.now();
         let first = stream::iter(bgp::pages(&now, &wanted, since_boot())).map(Ok);
         if !request.follow {
-            return self.stream(first.boxed());
+            return self.stream(&opened, first.boxed());
         }
         let state = (self.clone(), pace, wanted, Arc::clone(&now.bgp));
         let looks = stream::unfold(state, |(service, mut pace, wanted, before)| async move {
@@ -325,7 +352,7 @@ impl proto::weir_server::Weir for Service {
             let answer = bgp::changes(&now, &before, &wanted, since_boot(), skipped);
             Some((Ok(answer), (service, pace, wanted, Arc::clone(&now.bgp))))
         });
-        self.stream(first.chain(looks).boxed())
+        self.stream(&opened, first.chain(looks).boxed())
     }
 }
 

@@ -12,6 +12,7 @@ mod family;
 mod kernel;
 mod link;
 mod mesh;
+mod monitor;
 mod own;
 mod policy;
 mod probe;
@@ -110,6 +111,7 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
         traffic::FAMILIES,
         tcp::FAMILIES,
         link::FAMILIES,
+        monitor::FAMILIES,
         kernel::FAMILIES,
         probe::FAMILIES,
         mesh::FAMILIES,
@@ -145,6 +147,7 @@ impl Collector for Scrape {
             tcp::write(&mut page, measurement)?;
         }
         link::write(&mut page, &self.snapshot, self.host.as_ref())?;
+        monitor::write(&mut page, &self.snapshot)?;
         kernel::write(&mut page, self)?;
         probe::write(&mut page, &self.snapshot)?;
         mesh::write(&mut page, &self.snapshot)?;

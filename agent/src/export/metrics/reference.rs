@@ -28,7 +28,7 @@ const BOUNDS: &[(&str, &str)] = &[
     ("hop", "16 link-layer addresses for each virtual address and direction"),
     (
         "interface",
-        "256 of the node's interfaces, watched ones first; for hooks, losses and gateways the watched ones",
+        "256 of the node's interfaces, watched ones first; for hooks, losses and gateways the watched ones; 256 that LinkMonitors name",
     ),
     ("kernel", "1"),
     (

@@ -1,4 +1,4 @@
-//! What the objects of a cluster say about its virtual addresses: Services with their endpoints, pools, BGP.
+//! What the objects of a cluster say about its virtual addresses: Services with their endpoints, pools, BGP; and about links.
 //!
 //! Plain data that an edge has parsed: out of a folder of manifests, or of the Kubernetes API. Only what decides who should
 //! advertise and answer an address is here.
@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::address::Protocol;
 use super::bgp::Reported;
+use super::monitor::LinkMonitor;
 
 pub use intent::{Here, Intent, PeerWish};
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -44,6 +45,8 @@ pub struct Cluster {
     pub reported: BTreeMap<String, Arc<Reported>>,
     /// `CiliumL2AnnouncementPolicy`.
     pub l2_policies: Vec<L2Policy>,
+    /// Harvester's `LinkMonitor`.
+    pub link_monitors: Vec<LinkMonitor>,
     /// `Node`.
     pub nodes: Vec<Node>,
     /// Whether other nodes than this agent's own are among the objects.

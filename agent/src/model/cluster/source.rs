@@ -78,6 +78,14 @@ impl Sources {
         self.kinds.values().all(|state| *state != SourceState::Starting)
     }
 
+    /// Whether what is known of a kind is what the cluster has now. A kind that is not followed comes from a folder.
+    pub fn is_current(&self, kind: &str) -> bool {
+        match self.kinds.get(kind) {
+            None => true,
+            Some(state) => *state == SourceState::Following && !matches!(self.server, Server::Away(_)),
+        }
+    }
+
     /// The kinds in a state, by its word.
     pub fn kinds_that_are(&self, word: &str) -> impl Iterator<Item = &'static str> {
         self.kinds.iter().filter(move |(_, state)| state.as_str() == word).map(|(kind, _)| *kind)
@@ -121,11 +129,14 @@ mod tests {
             sources.are_complete() && sources.trouble().is_none(),
             "a kind that is not there is no trouble"
         );
+        assert!(sources.is_current("Service") && sources.is_current("Pod"), "Pod is not followed");
+        assert!(!sources.is_current("CiliumBGPNodeConfig"));
         sources.kinds.insert("Pod", SourceState::Starting);
         assert!(!sources.are_complete() && sources.trouble().unwrap().contains("Pod"));
         sources.kinds.insert("Node", SourceState::Refused("403".into()));
         assert_eq!(sources.trouble().unwrap(), "Node: 403");
         sources.server = Server::Away("connection refused".into());
         assert!(sources.trouble().unwrap().contains("connection refused"));
+        assert!(!sources.is_current("Service"));
     }
 }
