@@ -84,10 +84,7 @@ fn bare(scratch: &mut TapScratch) {
 /// One record of a segment with payload.
 #[inline(never)]
 fn piece(skb: *mut __sk_buff, payload: u32, offset: u32, take: u32, scratch: &mut TapScratch) -> bool {
-    let bounded = opaque(take);
-    if bounded == 0 || bounded > TAP_CHUNK as u64 {
-        return false;
-    }
+    let Some(bounded) = within(take, 1, TAP_CHUNK as u64) else { return false };
     scratch.header.offset = offset;
     scratch.header.captured = take;
     let last = offset + take >= scratch.header.length;
@@ -115,9 +112,8 @@ fn head(skb: *mut __sk_buff, direction: u8, header: &mut TapHeader) -> Option<(u
     let payload = transport + 20 + options;
     let length = end.checked_sub(payload)?;
     header.options_length = options as u8;
-    let bounded = opaque(options);
     // A length of zero is nothing that the kernel would load.
-    if bounded >= 4 && bounded <= 40 {
+    if let Some(bounded) = within(options, 4, 40) {
         let to = (&raw mut header.options).cast();
         // SAFETY: the octets fit, and the kernel checks the packet.
         if unsafe { bpf_skb_load_bytes(skb.cast(), transport + 20, to, bounded as u32) } != 0 {
@@ -191,10 +187,17 @@ fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
     if result == 0 { Some(octets) } else { None }
 }
 
+/// The number, if it lies between these two. It is checked, and then made of what was checked: kernels before 6.13 do not carry
+/// what they learn of a copy over to the number, and older ones learn nothing from "not zero".
+#[inline(always)]
+fn within(number: u32, least: u64, most: u64) -> Option<u64> {
+    let above = opaque((number as u64).wrapping_sub(least));
+    if above > most - least { None } else { Some(opaque(above) + least) }
+}
+
 /// The same number, of which the compiler knows nothing: the checks that the verifier wants to see stay where they are.
 #[inline(always)]
-fn opaque(number: u32) -> u64 {
-    let mut number = number as u64;
+fn opaque(mut number: u64) -> u64 {
     // SAFETY: a register is given its own value. (Without any instruction the kernel refuses the line information.)
     unsafe { core::arch::asm!("{0} = {0}", inout(reg) number, options(nomem, nostack, preserves_flags)) }
     number
