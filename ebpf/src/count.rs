@@ -365,7 +365,7 @@ fn has_own_row(protocol: u8, vip: Address, port: u16) -> bool {
     if protocol != 6 && protocol != 17 && protocol != 132 {
         return false;
     }
-    let seen = VipPort { vip, port, protocol, reserved: [0; 5] };
+    let seen = VipPort { vip, port, protocol, reserved: 0, reserved_last: 0 };
     if VIP_PORTS_SEEN.get_ptr(&seen).is_some() {
         return true;
     }

@@ -153,7 +153,9 @@ pub struct VipPort {
     /// IANA protocol number.
     pub protocol: u8,
     /// Always zero.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// Always zero. No array: the compiler would call a function to fill it, and a call takes stack.
+    pub reserved_last: u32,
 }
 
 /// What the programs are told: one word, at an address that they know without looking it up.

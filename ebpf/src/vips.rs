@@ -24,7 +24,7 @@ const _: () = assert!(ROWS < STRAY && STRAY & crate::record::TAPPED == 0);
 impl VipPort {
     /// In the map of served ports: says that the ports of a virtual address are known at all.
     pub const fn known(vip: Address) -> Self {
-        Self { vip, port: 0, protocol: 0, reserved: [0; 5] }
+        Self { vip, port: 0, protocol: 0, reserved: 0, reserved_last: 0 }
     }
 }
 
@@ -97,7 +97,9 @@ pub struct ClaimKey {
     /// [`crate::INGRESS`] for others' claims, [`crate::EGRESS`] for those that leave this node.
     pub direction: u8,
     /// Always zero.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// Always zero. No array: the compiler would call a function to fill it, and a call takes stack.
+    pub reserved_last: u32,
 }
 
 /// When an address was claimed, in ns of `CLOCK_BOOTTIME`.

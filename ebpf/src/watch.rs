@@ -29,7 +29,7 @@ pub fn stray_mark(key: &FlowKey) -> u32 {
         return 0;
     }
     // One key for both questions: the stack is short on this way.
-    let mut asked = VipPort { vip: key.destination, port, protocol, reserved: [0; 5] };
+    let mut asked = VipPort { vip: key.destination, port, protocol, reserved: 0, reserved_last: 0 };
     if VIP_SERVED.get_ptr(&asked).is_some() {
         return 0;
     }
@@ -51,7 +51,8 @@ pub fn stray(context: &TcContext) {
         vip: packet.destination,
         port: u16::from_be_bytes([high, low]),
         protocol,
-        reserved: [0; 5],
+        reserved: 0,
+        reserved_last: 0,
     };
     let fell_from = fall(&packet, ttl);
     count(context, &port, ttl, fell_from);
@@ -211,7 +212,7 @@ fn claim(vip: Address, interface: u32, mac: [u8; 6], direction: u8) -> u64 {
     let claimant = claimant(mac);
     // SAFETY: no argument.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    let key = ClaimKey { vip, interface, mac, direction, reserved: [0; 5] };
+    let key = ClaimKey { vip, interface, mac, direction, reserved: 0, reserved_last: 0 };
     let Some(claims) = VIP_CLAIMS.get_ptr_mut(&key) else {
         let _ = VIP_CLAIMS.insert(&key, &Claims { first: now, last: now, count: 1 }, 1);
         return claimant;

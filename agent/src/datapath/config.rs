@@ -131,7 +131,8 @@ impl Targets {
                 vip,
                 port: one.port,
                 protocol: one.protocol.0,
-                reserved: [0; 5],
+                reserved: 0,
+                reserved_last: 0,
             });
             if wanted.len() + ports.len() < self.served.capacity() as usize {
                 wanted.extend(served.chain([VipPort::known(vip)]));

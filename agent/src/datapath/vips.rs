@@ -58,7 +58,8 @@ impl Watcher {
         run: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         let vip = Address::from(octets(claim.address));
-        let key = ClaimKey { vip, interface, mac: claim.mac.0, direction: INGRESS, reserved: [0; 5] };
+        let key =
+            ClaimKey { vip, interface, mac: claim.mac.0, direction: INGRESS, reserved: 0, reserved_last: 0 };
         let known = self.claims.read(&key)?.is_some();
         let done = run();
         if !known {
