@@ -188,13 +188,15 @@ impl Live {
         &self.world
     }
 
-    pub(super) fn surroundings(&self, packet: &Packet) -> Surroundings {
+    /// What stands beside the rules, for packets of this class.
+    pub(super) fn surroundings(&self, class: u8) -> Surroundings {
+        Surroundings { resolvers: self.settings.resolvers.clone(), class, vips: self.world.vips.clone() }
+    }
+
+    /// The number of a packet's class.
+    pub(super) fn class_of(&self, packet: &Packet) -> u8 {
         let class = packet.class(&self.classes).and_then(|name| self.world.classes.get(name));
-        Surroundings {
-            resolvers: self.settings.resolvers.clone(),
-            class: class.copied().unwrap_or(0),
-            vips: self.world.vips.clone(),
-        }
+        class.copied().unwrap_or(0)
     }
 
     /// The checks of the pending set, where there is one.
@@ -226,7 +228,9 @@ impl Live {
             self.found = Arc::clone(&now.found);
             self.classes = self.found.added_to(&self.settings.classes);
         }
-        self.mesh.look(&self.guard, now, self.jiffies)?;
+        if self.set.rules.iter().any(|rule| rule.pairs) {
+            self.mesh.look(&self.guard, now, self.jiffies)?;
+        }
         self.judge_pending(now, answers)?;
         if world != self.world {
             self.world = world;

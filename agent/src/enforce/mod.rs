@@ -120,7 +120,7 @@ impl Enforcement for Enforcer {
         let live = self.lock();
         let frame = packet.to_frame();
         let read = read_frame(&frame, packet.direction, packet.interface);
-        let around = live.surroundings(packet);
+        let around = live.surroundings(live.class_of(packet));
         let decision = live.set().decide(&read, &around, &mut Budgets::default(), 0);
         let name = |n: &usize| live.set().rules[*n].full_name();
         let reference = Ruling {
@@ -157,12 +157,10 @@ impl Enforcement for Enforcer {
             let decision = set.decide(&Ok(packet.clone()), around, &mut Budgets::default(), 0);
             (decision.dropped, decision.rule.map(|rule| set.rules[rule].full_name()))
         };
+        let mut around = live.surroundings(0);
         for flow in flows {
             let packet = packet_of(flow);
-            let around = Surroundings {
-                class: live.world().classes.get(flow.class.as_ref()).copied().unwrap_or(0),
-                ..live.surroundings(&packet)
-            };
+            around.class = live.world().classes.get(flow.class.as_ref()).copied().unwrap_or(0);
             let (before, after) = (decide(before, &packet, &around), decide(&after, &packet, &around));
             if before.0 != after.0 {
                 difference.changed.push(Changed { flow: flow.clone(), before, after });
@@ -171,7 +169,7 @@ impl Enforcement for Enforcer {
         for claim in claims.iter().filter(|claim| !claim.own) {
             let (said, interface) = (Claim { address: claim.vip, mac: claim.mac }, claim.interface);
             let packet = Packet::claiming(said, interface);
-            let around = live.surroundings(&packet);
+            around.class = live.class_of(&packet);
             let (before, after) = (decide(before, &packet, &around), decide(&after, &packet, &around));
             if before.0 != after.0 {
                 difference.changed_claims.push(ChangedClaim { claim: said, interface, before, after });
