@@ -1,10 +1,17 @@
 //! A node with one uplink of some kind, and a peer at its other end.
 
 use std::net::UdpSocket;
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use weir_netns::namespace::succeed;
 use weir_netns::topology::{VIP4, VIP6};
+use weir_netns::wait::until;
 use weir_netns::{Host, Namespace};
+
+/// For what a bond does within a few of its looks at its links.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// The port to which datagrams go.
 pub(crate) const PORT: u16 = 5000;
@@ -29,6 +36,7 @@ const BOND: &str = "link add bond0 type bond mode active-backup miimon 100
     link set eth1 master bond0
     link set eth0 up
     link set eth1 up
+    link set bond0 type bond primary eth0
     link set bond0 up";
 
 pub(crate) const SHAPES: [Shape; 5] = [
@@ -67,6 +75,7 @@ const VLAN_ON_BOND: &str = "link add bond0 type bond mode active-backup miimon 1
     link set eth1 master bond0
     link set eth0 up
     link set eth1 up
+    link set bond0 type bond primary eth0
     link set bond0 up
     link add link bond0 name bond0.40 type vlan id 40
     link set bond0.40 up";
@@ -96,7 +105,23 @@ impl Shape {
         self.neighbour(&node, &peer, 1)?;
         peer.ip_all(&format!("route add {VIP4} via 10.0.0.2\n-6 route add {VIP6} via fd00::2"))?;
         node.ip_all("route add default via 10.0.0.1\n-6 route add default via fd00::1")?;
+        for host in [&node, &peer] {
+            self.settle(host)?;
+        }
         Ok(Built { node, peer })
+    }
+
+    /// While the other side was built, a bond may have gone over to its second link: both must use the same one.
+    fn settle(&self, host: &Host) -> Result<()> {
+        if !self.uplink.starts_with("bond") {
+            return Ok(());
+        }
+        until("the bond uses its first link", LIMIT, || {
+            let mut show = Command::new("ip");
+            show.args(["-n", host.name(), "-d", "link", "show", "bond0"]);
+            Ok(String::from_utf8_lossy(&succeed(&mut show)?.stdout).contains("active_slave eth0"))
+        })
+        .map(drop)
     }
 
     fn neighbour(&self, of: &Host, other: &Host, last: u8) -> Result<()> {
