@@ -42,6 +42,16 @@ impl Namespace {
         let table = self.run(|| Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
         parse(&table, interface).with_context(|| format!("{} has no interface {interface}", self.name()))
     }
+
+    /// A counter of `/proc/net/snmp` or `/proc/net/netstat` now, such as `Tcp` and `OutRsts`.
+    pub fn counter(&self, protocol: &str, name: &str) -> Result<u64> {
+        let read = |file: &str| fs::read_to_string(format!("/proc/thread-self/net/{file}"));
+        let tables = self.run(|| Ok(read("snmp")? + &read("netstat")?))?;
+        let mut rows = tables.lines().filter_map(|line| line.strip_prefix(protocol)?.strip_prefix(':'));
+        let (names, values) = (rows.next().context("no names")?, rows.next().context("no values")?);
+        let mut fields = names.split_whitespace().zip(values.split_whitespace());
+        Ok(fields.find(|(known, _)| *known == name).context("no such counter")?.1.parse()?)
+    }
 }
 
 fn parse(table: &str, interface: &str) -> Option<Counters> {

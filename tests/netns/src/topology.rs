@@ -117,6 +117,10 @@ impl Lab {
         ] {
             self.router.sysctl(key, value)?;
         }
+        // Its bridge stands for a switch, which knows of no rules. A kernel without br_netfilter has none of these.
+        for switch in ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"] {
+            self.router.sysctl(switch, "0").ok();
+        }
         self.router.ip_all(&format!("link add {INSIDE} type bridge\nlink set {INSIDE} up"))?;
         ROUTER_INSIDE.iter().try_for_each(|address| self.router.address(INSIDE, address))
     }

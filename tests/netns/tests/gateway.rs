@@ -1,9 +1,10 @@
 //! The router follows the demo's manifests: real sessions, routes in the kernel, translated connections, drift put back.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use weir_netns::topology::{PUBLIC, VIP4, VIP6};
 use weir_netns::traffic::{self, TCP_PORT};
 use weir_netns::wait::until;
@@ -34,6 +35,7 @@ fn the_router_follows_the_manifests() -> Result<()> {
         .map(|node| traffic::start_server(node, &[VIP4, VIP6]))
         .collect::<Result<Vec<_>>>()?;
     reaches_every_node(&lab, &gateway)?;
+    a_connection_stays_with_its_node(&lab)?;
 
     gateway.follow(Duration::from_secs(1))?;
     drift_is_put_back(&gateway)?;
@@ -48,8 +50,9 @@ fn reaches_every_node(lab: &Lab, gateway: &Gateway<'_>) -> Result<()> {
     let before = lab.nodes.iter().map(|node| node.counters("eth0")).collect::<Result<Vec<_>>>()?;
     for target in [PUBLIC, VIP4, VIP6] {
         let server = SocketAddr::new(target.parse::<IpAddr>()?, TCP_PORT);
-        for _ in 0..32 {
-            let bytes = lab.client.run(|| Ok(traffic::request(server, &[100])?))?;
+        for number in 0..32 {
+            let asked = lab.client.run(|| Ok(traffic::request(server, &[100])?));
+            let bytes = asked.with_context(|| format!("connection {number} to {target}"))?;
             assert_eq!(bytes, 100, "{target}");
         }
     }
@@ -59,6 +62,21 @@ fn reaches_every_node(lab: &Lab, gateway: &Gateway<'_>) -> Result<()> {
         assert!(seen.received_packets > 20, "{} was left out: {seen:?}", node.name());
     }
     Ok(())
+}
+
+/// Connections that lose packets and send again go on with the node that they began with: another would reset them.
+fn a_connection_stays_with_its_node(lab: &Lab) -> Result<()> {
+    let open = |vip: &str| Ok(TcpStream::connect((vip.parse::<IpAddr>()?, TCP_PORT))?);
+    let mut streams =
+        lab.client.run(|| [VIP4, VIP6].repeat(4).into_iter().map(open).collect::<Result<Vec<_>>>())?;
+    let timeouts = || lab.client.counter("TcpExt", "TCPTimeouts");
+    let before = timeouts()?;
+    lab.lose(100)?;
+    streams.iter_mut().try_for_each(|stream| stream.write_all(&100_u32.to_be_bytes()))?;
+    let enough = before + 2 * streams.len() as u64;
+    until("each connection has sent again", LIMIT, || Ok(timeouts()? >= enough))?;
+    lab.lose_nothing()?;
+    streams.iter_mut().try_for_each(|stream| Ok(stream.read_exact(&mut [0; 100])?))
 }
 
 /// Somebody removes a node's session and a rule by hand: both come back, and what is not ours stays as they left it.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use weir_netns::packet::Transport;
 use weir_netns::topology::{UPLINK, VIP4, VIP6};
 use weir_netns::wait::until;
-use weir_netns::{Agent, Namespace, Pair, built};
+use weir_netns::{Agent, Pair, built};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough for an answer, and short enough to wait for one that does not come.
@@ -45,15 +45,6 @@ fn datagram(pair: &Pair, vip: &str, port: u16) -> Result<ErrorKind> {
     })
 }
 
-/// A counter of /proc/net/snmp.
-fn counter(namespace: &Namespace, protocol: &str, name: &str) -> Result<u64> {
-    let table = namespace.run(|| Ok(fs::read_to_string("/proc/thread-self/net/snmp")?))?;
-    let mut rows = table.lines().filter(|line| line.starts_with(&format!("{protocol}:")));
-    let (names, values) = (rows.next().context("no names")?, rows.next().context("no values")?);
-    let mut fields = names.split_whitespace().zip(values.split_whitespace());
-    Ok(fields.find(|(known, _)| *known == name).context("no such counter")?.1.parse()?)
-}
-
 #[test]
 fn what_a_guard_rejects_is_answered() -> Result<()> {
     if let Some(reason) = weir_netns::unavailable() {
@@ -78,7 +69,7 @@ fn what_a_guard_rejects_is_answered() -> Result<()> {
     until("the policy is pending", PATIENCE, pending).with_context(|| agent.log_text())?;
     agent.weirctl(&["policy", "confirm"])?;
 
-    let resets = counter(&pair.node, "Tcp", "OutRsts")?;
+    let resets = pair.node.counter("Tcp", "OutRsts")?;
     for vip in [VIP4, VIP6] {
         let ended = connection(&pair, vip, 81)?;
         ensure!(ended == ErrorKind::ConnectionRefused, "a connection to {vip} ends with {ended}");
@@ -89,16 +80,16 @@ fn what_a_guard_rejects_is_answered() -> Result<()> {
             "what is served at {vip} is not rejected"
         );
     }
-    ensure!(counter(&pair.node, "Tcp", "OutRsts")? == resets, "the node's kernel answered");
+    ensure!(pair.node.counter("Tcp", "OutRsts")? == resets, "the node's kernel answered");
     let labels = [("rule", "guard-vip"), ("verdict", "drop")];
     ensure!(agent.scrape()?.count("weir_policy_packets_total", &labels) >= 4, "{}", agent.log_text());
 
     // A flood gets a few answers a moment, not a flood of them.
     const FLOOD: usize = 20_000;
     let frame = pair.to_vip(VIP4, &[], Transport::Udp { source: 5, destination: 81 }, 10)?.frame();
-    let before = counter(&pair.peer, "Icmp", "InDestUnreachs")?;
+    let before = pair.peer.counter("Icmp", "InDestUnreachs")?;
     pair.wire()?.repeat(&frame, FLOOD)?;
-    let answers = counter(&pair.peer, "Icmp", "InDestUnreachs")? - before;
+    let answers = pair.peer.counter("Icmp", "InDestUnreachs")? - before;
     ensure!(answers > 0 && answers < FLOOD as u64 / 2, "{answers} answers to {FLOOD} packets");
     Ok(())
 }

@@ -134,7 +134,8 @@ impl Links {
         Ok(())
     }
 
-    /// A vif is 802.1Q where the kernel has it, else a macvlan.
+    /// A vif is 802.1Q where the kernel has it, else a macvlan. That one shares its parent's segment, where it must not answer for
+    /// the addresses of others: what comes to it by its own link-layer address is not translated on its way back.
     async fn make(&mut self, namespace: &Namespace, name: &str, link: &Link) -> Result<(), String> {
         let id = name.rsplit_once('.').map_or("", |(_, id)| id);
         let made = match &link.parent {
@@ -146,7 +147,8 @@ impl Links {
                         let macvlan = [
                             "link", "add", "link", parent, "name", name, "type", "macvlan", "mode", "bridge",
                         ];
-                        namespace.run("ip", &macvlan).await
+                        namespace.run("ip", &macvlan).await?;
+                        namespace.run("sysctl", &["-q", "-w", "net.ipv4.conf.all.arp_ignore=1"]).await
                     }
                 }
             }

@@ -77,7 +77,12 @@ impl Plant {
         for switch in [
             "net.ipv4.ip_forward=1",
             "net.ipv6.conf.all.forwarding=1",
-            "net.ipv4.fib_multipath_hash_policy=1",
+            // By addresses, protocol and ports (bits 0 to 2, 4 and 5). Policy 1 would use the hash that a packet brings along a
+            // veth pair, which its sender changes when it sends again: the connection would move to another node.
+            "net.ipv4.fib_multipath_hash_policy=3",
+            "net.ipv4.fib_multipath_hash_fields=55",
+            "net.ipv6.fib_multipath_hash_policy=3",
+            "net.ipv6.fib_multipath_hash_fields=55",
         ] {
             // A kernel without IPv6 or multipath still routes what it can.
             let _ = self.namespace.run("sysctl", &["-q", "-w", switch]).await;
