@@ -64,6 +64,15 @@ impl FlowKey {
         (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32
     }
 
+    /// Whether all is the same but the link layer and the addresses that do not matter.
+    #[inline(always)]
+    pub fn is_like(&self, other: &Self, source_matters: bool, destination_matters: bool) -> bool {
+        self.ends == other.ends
+            && self.kind == other.kind
+            && (!source_matters || self.source == other.source)
+            && (!destination_matters || self.destination == other.destination)
+    }
+
     /// Source port; see [`FlowFields::source_port`].
     #[inline(always)]
     pub fn source_port(&self) -> u16 {

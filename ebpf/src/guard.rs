@@ -3,6 +3,7 @@
 //! The programs at the hooks come here by a tail call, and only while there is a policy: without one they pay for a branch. Whatever goes wrong in here lets the packet pass.
 
 mod act;
+mod again;
 mod answer;
 mod find;
 
@@ -17,6 +18,7 @@ use crate::maps::*;
 use crate::watch;
 
 pub use act::Frame;
+pub use again::Dropped;
 pub use answer::answer;
 
 /// Let the next program in the chain decide.
@@ -51,6 +53,8 @@ pub struct Subject {
     parsed: u8,
     /// Not 0 where the rule that dropped the packet wants it answered.
     answer: u8,
+    /// The counter of the rule that dropped it.
+    counter: u32,
     search: find::Search,
 }
 
@@ -180,11 +184,18 @@ fn is_dropped_early(context: &XdpContext) -> Option<()> {
     let subject = find::forget(subject);
     let slot = slot_in_force(now);
     let head = GUARD_HEADS.get_value(slot, &0)?;
-    // The device may have taken the tag off: only the hook knows it.
-    if subject.parsed != IP || head.dimensions & dimension::VLAN != 0 {
+    // The device may have taken the tag off, and who claims an address stands behind the headers: only the hook knows either.
+    let claims = head.dimensions & dimension::CLAIM != 0
+        && watch::is_advertisement(subject.key.protocol(), subject.key.source_port());
+    if subject.parsed != IP || head.dimensions & dimension::VLAN != 0 || claims {
         return None;
     }
-    find::rules(context, slot, head, subject).filter(|verdict| *verdict == Verdict::Drop).map(drop)
+    if again::drop_again(subject, slot, head).is_some() {
+        return Some(());
+    }
+    find::rules(context, slot, head, subject).filter(|verdict| *verdict == Verdict::Drop)?;
+    again::remember(subject, slot, head);
+    Some(())
 }
 
 /// Asks the set in force.

@@ -89,6 +89,9 @@ pub static ANSWERED: PerCpuArray<StrayBudget> = PerCpuArray::with_max_entries(1,
 /// The packet that is being judged.
 #[map]
 pub static GUARD_SUBJECT: PerCpuArray<crate::guard::Subject> = PerCpuArray::with_max_entries(1, 0);
+/// The last packet that was dropped early.
+#[map]
+pub static GUARD_DROPPED: PerCpuArray<crate::guard::Dropped> = PerCpuArray::with_max_entries(1, 0);
 /// The failsafe: four bits a port, and a bit an ICMP type.
 #[map]
 pub static FAILSAFE_PORTS: Array<u64> = Array::with_max_entries(FAILSAFE_WORDS, 0);

@@ -181,8 +181,8 @@ pub struct Head {
     pub elsewhere: [u16; WAYS],
     /// The place of an interface is its index times this, the highest 8 of 32 bits.
     pub multiplier: u32,
-    /// Always zero.
-    pub reserved_last: u32,
+    /// Tells the sets apart that lie in a slot one after the other: no two within a second are the same.
+    pub build: u32,
     /// Interfaces that rules name.
     pub hooks: [HookRules; HOOK_PLACES],
     /// By protocol; for ICMP where the type is not known.

@@ -19,6 +19,8 @@ const NAME: &str = "weir_xdp";
 const CILIUM: &str = "/sys/fs/bpf/cilium/devices";
 /// `BPF_LINK_TYPE_XDP`.
 const LINK_TYPE_XDP: u32 = 6;
+/// `XDP_DROP` of `enum xdp_action`.
+const XDP_DROP: i32 = 1;
 
 /// How XDP runs on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,16 +70,27 @@ pub(super) fn attach(datapath: &mut Datapath, interface: IfIndex, name: &str) ->
     }
 }
 
-fn try_attach(
-    datapath: &mut Datapath,
-    interface: IfIndex,
-    name: &str,
-) -> Result<Early, Box<dyn std::error::Error + Send + Sync>> {
-    let pins = MODES.map(|(mode, _)| pin(datapath.pins(), interface, &mode));
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+/// Whether the program drops a frame, as if it came through the loopback interface. Counters move.
+///
+/// # Errors
+/// When the kernel does not load the program, or refuses the run.
+pub fn drops_early(datapath: &mut Datapath, frame: &[u8]) -> Result<bool, Fault> {
+    Ok(sys::run_at(loaded(datapath)?.fd()?.as_fd(), frame)? == XDP_DROP)
+}
+
+fn loaded(datapath: &mut Datapath) -> Result<&mut Xdp, Fault> {
     let program: &mut Xdp = datapath.program(NAME)?;
     if program.fd().is_err() {
         program.load()?;
     }
+    Ok(program)
+}
+
+fn try_attach(datapath: &mut Datapath, interface: IfIndex, name: &str) -> Result<Early, Fault> {
+    let pins = MODES.map(|(mode, _)| pin(datapath.pins(), interface, &mode));
+    let program = loaded(datapath)?;
     for ((mode, _), pin) in MODES.iter().zip(&pins) {
         let Some(old) = pinned_link(pin, NAME)? else { continue };
         let info = sys::link_info(old.as_fd())?;

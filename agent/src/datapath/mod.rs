@@ -22,7 +22,7 @@ mod vlan;
 pub use attach::{HookError, Hooks, TcMode};
 pub use btf::{Btf, BtfError, DropTypes};
 pub use config::{ConfigError, Targets};
-pub use early::Early;
+pub use early::{Early, drops_early};
 pub use guard::{Counted, Events, Guard, GuardError, UNPARSABLE, Verdict};
 pub use keep::{Keeper, keep};
 pub use link::LinkError;

@@ -6,8 +6,10 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
+use nix::time::{ClockId, clock_gettime};
 
 const MAP_CREATE: u32 = 0;
 const OBJ_PIN: u32 = 6;
@@ -28,6 +30,11 @@ const ENABLE_STATS: u32 = 32;
 pub(super) const LINK_TYPE_TCX: u32 = 11;
 /// `BPF_TCX_INGRESS`; egress is the next.
 const TCX_INGRESS: u32 = 46;
+
+/// Time since boot.
+pub(super) fn since_boot() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -325,16 +332,13 @@ pub(super) fn query_tcx(interface: u32, egress: bool) -> io::Result<(Vec<u32>, u
     Ok((programs, attributes.revision))
 }
 
-/// Runs a classifier once on an empty packet, attached nowhere.
-pub(super) fn run_once(program: BorrowedFd<'_>) -> io::Result<()> {
-    let packet = [0u8; 64];
+/// Runs a program on a packet, attached nowhere, and returns its verdict.
+pub(super) fn run_at(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<i32> {
     let program = program.as_raw_fd() as u32;
-    let input = (packet.len() as u32, address(&packet));
-    call(
-        PROG_TEST_RUN,
-        &mut TestRun { program, input_length: input.0, input: input.1, repeat: 1, ..TestRun::zeroed() },
-    )
-    .map(drop)
+    let (input_length, input) = (packet.len() as u32, address(packet));
+    let mut run = TestRun { program, input_length, input, repeat: 1, ..TestRun::zeroed() };
+    call(PROG_TEST_RUN, &mut run)?;
+    Ok(run.result as i32)
 }
 
 /// Waits until every program that runs now has ended: what they took from a map before is not used afterwards.

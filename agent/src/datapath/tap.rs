@@ -20,6 +20,7 @@ use weir_ebpf::record::TapHeader;
 use weir_ebpf::{Address, EGRESS, shortfall};
 
 use super::load::Datapath;
+use super::sys::since_boot;
 use super::table::{Table, TableError};
 use crate::durable;
 use crate::model::address::{Direction, IfIndex, from_octets};
@@ -120,11 +121,12 @@ pub async fn follow(
     stop: CancellationToken,
 ) -> Result<(), TapError> {
     let mut observer = memory.recall().unwrap_or_default();
-    observer.resume(ports, now());
+    observer.resume(ports, since_boot());
     // SAFETY: the ring owns its descriptor for as long as it lives, and always tells the same one.
     let tap = unsafe { AsyncFd::register_with_interest(tap, Interest::READABLE) };
     let mut tap = tap.map_err(|error| TapError::Wait(error.into()))?;
-    let mut follower = Follower { observer, memory, shown: Arc::default(), published: None, saved: now() };
+    let mut follower =
+        Follower { observer, memory, shown: Arc::default(), published: None, saved: since_boot() };
     loop {
         let more = tap.get_mut().read(&mut follower.observer);
         if !more {
@@ -170,7 +172,7 @@ struct Follower {
 
 impl Follower {
     fn pass(&mut self, tap: &Tap) {
-        self.observer.pass(now());
+        self.observer.pass(since_boot());
         match tap.lost() {
             Ok((segments, bytes)) => self.observer.lost(bytes, segments),
             Err(error) => tracing::debug!(%error, "what the tap lost is not known just now"),
@@ -188,7 +190,7 @@ impl Follower {
         }
         self.published = Some(Instant::now());
         self.shown = Arc::clone(&view);
-        let now = now();
+        let now = since_boot();
         if now.saturating_sub(self.saved) >= SAVE {
             self.saved = now;
             self.memory.keep(&self.observer);
@@ -197,7 +199,7 @@ impl Follower {
     }
 
     fn wake(&mut self) -> Option<Instant> {
-        let (now, instant) = (now(), Instant::now());
+        let (now, instant) = (since_boot(), Instant::now());
         let deadline = self.observer.deadline().map(|at| instant + at.saturating_sub(now));
         let look = self.observer.waiting().then(|| instant + LOOK);
         let unseen = self.observer.changed();
@@ -206,16 +208,11 @@ impl Follower {
     }
 
     fn links(&mut self, snapshot: &Snapshot) {
-        let now = now();
+        let now = since_boot();
         for link in snapshot.links.values() {
             self.observer.link(link.index, link.admin_up && link.carrier, link.changed.unwrap_or(now));
         }
     }
-}
-
-/// Time since boot.
-fn now() -> Duration {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Where what is known outlives an agent. Whether it still fits is told by the sequence numbers of what comes next.

@@ -38,7 +38,7 @@ pub(super) fn act<F: Frame>(frame: &F, subject: &mut Subject, slot: u32, number:
         match rule.action {
             // Counted further on.
             _ if rule.flags & rule_flag::AUDIT != 0 => return None,
-            // Only the hook can answer.
+            // Only the hook can answer, and count what the failsafe saves.
             action::DENY if rule.flags & rule_flag::REJECT == 0 && !(saves && is_vital(subject)) => {}
             _ => return Some(Verdict::Pass),
         }
@@ -65,7 +65,7 @@ pub(super) fn act<F: Frame>(frame: &F, subject: &mut Subject, slot: u32, number:
         }
         return if rule.action == action::ALLOW && !audit { Some(Verdict::Pass) } else { None };
     }
-    let saved = rule.flags & rule_flag::NO_FAILSAFE == 0 && is_vital(subject);
+    let saved = !F::EARLY && rule.flags & rule_flag::NO_FAILSAFE == 0 && is_vital(subject);
     if saved {
         counts.saved += subject.segments as u64;
     } else {
@@ -83,7 +83,7 @@ pub(super) fn act<F: Frame>(frame: &F, subject: &mut Subject, slot: u32, number:
     if !F::EARLY {
         add_to_hook(rule.counter, subject);
     }
-    subject.answer = rule.flags & rule_flag::REJECT;
+    (subject.answer, subject.counter) = (rule.flags & rule_flag::REJECT, rule.counter);
     Some(Verdict::Drop)
 }
 

@@ -46,6 +46,7 @@ pub(crate) fn measure(effort: Effort) -> Result<()> {
     pin_to_last_cpu()?;
     let mut field = Field::new()?;
     one_rule(&mut field, effort)?;
+    many_sources(&mut field, effort)?;
     a_list(&mut field, effort)
 }
 
@@ -68,6 +69,20 @@ fn one_rule(field: &mut Field, effort: Effort) -> Result<()> {
             rounds.ratio(at, 3).tell(&format!("{} / ours, TCX", place.name()));
         }
     }
+    Ok(())
+}
+
+/// The same rule, where no packet is like the one before: its verdict is found anew.
+fn many_sources(field: &mut Field, effort: Effort) -> Result<()> {
+    println!("  256 sources, one rule");
+    let net: Ipv4Net = SOURCE.parse()?;
+    field.walk_through(&sources(&[net], true))?;
+    let drops = Drops { generator: "bench_send_flows", ours: vec![net], nft: SOURCE.to_owned() };
+    let places = [Place::BareXdp, Place::BareXdp, Place::OurXdp, Place::NftIngress];
+    let rounds = compare(field, effort, &places, &drops)?;
+    rounds.ratio(1, 0).judge_same();
+    rounds.ratio(2, 0).tell("ours, XDP / bare XDP_DROP");
+    rounds.ratio(3, 2).tell("nft, ingress / ours, XDP");
     Ok(())
 }
 

@@ -73,7 +73,8 @@ impl Slots {
         }
         fill_all(&places)?;
         // The head comes last: without it there are no rules.
-        Place::new(&self.heads, slot, Some(array::<Head>(1, std::slice::from_ref(&contents.head))?)).fill()
+        let head = Head { build: sys::since_boot().as_micros() as u32, ..*contents.head };
+        Place::new(&self.heads, slot, Some(array(1, &[head])?)).fill()
     }
 }
 
