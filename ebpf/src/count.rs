@@ -27,6 +27,7 @@ const HEADERS: u32 = 160;
 static FRONT_MASK: u32 = FRONT_SLOTS - 1;
 
 /// What one packet adds.
+#[repr(C)]
 pub struct Packet {
     pub length: u64,
     pub segments: u64,

@@ -42,12 +42,9 @@ pub enum Verdict {
 #[repr(C)]
 pub struct Subject {
     pub key: FlowKey,
-    pub length: u64,
-    pub now: u64,
+    pub packet: Packet,
     /// The link-layer address that claims a virtual address with this packet; 0 where it claims none.
     pub claimant: u64,
-    pub segments: u32,
-    pub flags: u8,
     pub piece: u8,
     /// A [`Parsed`].
     parsed: u8,
@@ -84,16 +81,15 @@ pub fn packet<const DIRECTION: u8>(context: &TcContext) -> i32 {
     };
     let subject = find::forget(subject);
     let verdict = verdict(context, subject);
-    let packet = Packet {
-        length: subject.length,
-        segments: subject.segments as u64,
-        flags: subject.flags,
-        now: subject.now,
-    };
     let marks = match subject.parsed {
-        IP => count::flow(&subject.key, &packet),
+        IP => count::flow(&subject.key, &subject.packet),
         other => {
-            count::base_row(subject.key.interface(), subject.key.direction(), &packet, other != NOT_IP);
+            count::base_row(
+                subject.key.interface(),
+                subject.key.direction(),
+                &subject.packet,
+                other != NOT_IP,
+            );
             0
         }
     };
@@ -137,7 +133,7 @@ fn place(length: u64, segments: u32, now: u64) -> Option<&'static mut Subject> {
     let subject = GUARD_SUBJECT.get_ptr_mut(0)?;
     // SAFETY: the element is this CPU's own, and no packet comes in between: softirqs are off.
     let subject = unsafe { &mut *subject };
-    (subject.length, subject.now, subject.segments) = (length, now, segments);
+    subject.packet = Packet { length, segments: segments as u64, flags: 0, now };
     (subject.claimant, subject.answer) = (0, 0);
     Some(subject)
 }
@@ -145,13 +141,13 @@ fn place(length: u64, segments: u32, now: u64) -> Option<&'static mut Subject> {
 /// Puts there what the short way read.
 #[inline(always)]
 fn keep_plain(subject: &mut Subject, key: FlowKey, flags: u8) {
-    (subject.key, subject.flags, subject.piece, subject.parsed) = (key, flags, piece::WHOLE, IP);
+    (subject.key, subject.packet.flags, subject.piece, subject.parsed) = (key, flags, piece::WHOLE, IP);
 }
 
 /// Puts there what the long way read.
 #[inline(always)]
 fn keep(subject: &mut Subject, parsed: Parsed, headers: &Headers) {
-    (subject.key, subject.flags, subject.piece) = (headers.key(), headers.flags, headers.piece);
+    (subject.key, subject.packet.flags, subject.piece) = (headers.key(), headers.flags, headers.piece);
     subject.parsed = match parsed {
         Parsed::Ip => IP,
         Parsed::NotIp => NOT_IP,
@@ -201,7 +197,7 @@ fn is_dropped_early(context: &XdpContext) -> Option<()> {
 /// Asks the set in force.
 #[inline(always)]
 pub fn verdict<F: Frame>(frame: &F, subject: &mut Subject) -> Verdict {
-    let slot = slot_in_force(subject.now);
+    let slot = slot_in_force(subject.packet.now);
     let Some(head) = GUARD_HEADS.get_value(slot, &0) else { return Verdict::Pass };
     match subject.parsed {
         NOT_IP if subject.claimant == 0 => Verdict::Pass,

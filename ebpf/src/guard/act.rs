@@ -7,6 +7,7 @@ use weir_ebpf::rules::*;
 use weir_ebpf::{Address, EGRESS};
 
 use super::{Subject, Verdict};
+use crate::bounds::within;
 use crate::maps::*;
 
 /// Events of one rule on one CPU are at least so many jiffies apart.
@@ -46,7 +47,7 @@ pub(super) fn act<F: Frame>(frame: &F, subject: &mut Subject, slot: u32, number:
     let counts = RULE_COUNTS.get_ptr_mut(rule.counter)?;
     // SAFETY: the element is this CPU's own; the pointer is valid for the run of the program.
     let counts = unsafe { &mut *counts };
-    counts.last = subject.now;
+    counts.last = subject.packet.now;
     let audit = rule.flags & rule_flag::AUDIT != 0;
     if rule.flags & rule_flag::PAIRS != 0 {
         add_to_pair(rule.counter, subject);
@@ -58,8 +59,8 @@ pub(super) fn act<F: Frame>(frame: &F, subject: &mut Subject, slot: u32, number:
         _ => false,
     };
     if !dropped {
-        counts.passed += subject.segments as u64;
-        counts.passed_bytes += subject.length;
+        counts.passed += subject.packet.segments;
+        counts.passed_bytes += subject.packet.length;
         if rule.action == action::MARK && !audit {
             frame.mark(rule.dscp);
         }
@@ -67,10 +68,10 @@ pub(super) fn act<F: Frame>(frame: &F, subject: &mut Subject, slot: u32, number:
     }
     let saved = !F::EARLY && rule.flags & rule_flag::NO_FAILSAFE == 0 && is_vital(subject);
     if saved {
-        counts.saved += subject.segments as u64;
+        counts.saved += subject.packet.segments;
     } else {
-        counts.dropped += subject.segments as u64;
-        counts.dropped_bytes += subject.length;
+        counts.dropped += subject.packet.segments;
+        counts.dropped_bytes += subject.packet.length;
     }
     let event = if audit { event_flag::AUDIT } else { 0 } | if saved { event_flag::SAVED } else { 0 };
     tell(frame, subject, rule.counter, event, counts);
@@ -106,40 +107,41 @@ pub(super) fn count<F: Frame>(frame: &F, subject: &Subject, counter: u32, droppe
     let Some(counts) = RULE_COUNTS.get_ptr_mut(counter) else { return };
     // SAFETY: as in `act`.
     let counts = unsafe { &mut *counts };
-    counts.last = subject.now;
+    counts.last = subject.packet.now;
     if dropped {
-        counts.dropped += subject.segments as u64;
-        counts.dropped_bytes += subject.length;
+        counts.dropped += subject.packet.segments;
+        counts.dropped_bytes += subject.packet.length;
         tell(frame, subject, counter, 0, counts);
         add_to_hook(counter, subject);
     } else {
-        counts.passed += subject.segments as u64;
-        counts.passed_bytes += subject.length;
+        counts.passed += subject.packet.segments;
+        counts.passed_bytes += subject.packet.length;
     }
 }
 
 /// Sends an event, unless the rule has just sent one.
 #[inline(always)]
 fn tell<F: Frame>(frame: &F, subject: &Subject, counter: u32, flags: u8, counts: &mut RuleCount) {
-    if counts.told != 0 && subject.now - counts.told < EVENT_GAP {
+    if counts.told != 0 && subject.packet.now - counts.told < EVENT_GAP {
         return;
     }
-    counts.told = subject.now;
+    counts.told = subject.packet.now;
     let Some(mut entry) = RULE_EVENTS.reserve::<Event>(0) else {
         counts.untold += 1;
         return;
     };
     let event = entry.as_mut_ptr();
-    let length = if subject.length < SNAP as u64 { subject.length as u32 } else { SNAP as u32 };
+    let length = if subject.packet.length < SNAP as u64 { subject.packet.length as u32 } else { SNAP as u32 };
     // SAFETY: the reserved room is an event. Octets behind those captured are left as they are: nobody reads them.
     unsafe {
-        (*event).time = subject.now;
+        (*event).time = subject.packet.now;
         (*event).counter = counter;
         (*event).interface = subject.key.interface();
-        (*event).length = subject.length as u32;
+        (*event).length = subject.packet.length as u32;
         (*event).direction = subject.key.direction();
         (*event).flags = flags | F::EVENT;
-        let copied = length > 0 && frame.copy((&raw mut (*event).octets).cast(), length);
+        let copied = within(length, 1, SNAP as u64)
+            .is_some_and(|length| frame.copy((&raw mut (*event).octets).cast(), length as u32));
         (*event).captured = if copied { length as u16 } else { 0 };
     }
     entry.submit(0);
@@ -173,7 +175,7 @@ fn is_vital(subject: &Subject) -> bool {
         return true;
     }
     // An answer: TCP that opens no connection. Anybody could send UDP from such a port.
-    let opens = key.protocol() == 6 && subject.flags & (SYN | ACK) == SYN;
+    let opens = key.protocol() == 6 && subject.packet.flags & (SYN | ACK) == SYN;
     if !opens && bits(key.source_port()).is_some_and(|bits| bits & back != 0) {
         return true;
     }
@@ -215,15 +217,15 @@ fn is_within(rule: &Rule, subject: &Subject) -> bool {
 #[inline(always)]
 fn cost(rule: &Rule, subject: &Subject) -> Option<u64> {
     let units = match rule.unit {
-        unit::BYTES => subject.length,
+        unit::BYTES => subject.packet.length,
         unit::CONNECTIONS => {
-            let opens = subject.key.protocol() == 6 && subject.flags & (SYN | ACK) == SYN;
+            let opens = subject.key.protocol() == 6 && subject.packet.flags & (SYN | ACK) == SYN;
             if !opens || subject.piece >= piece::LATER {
                 return None;
             }
             1
         }
-        _ => subject.segments as u64,
+        _ => subject.packet.segments,
     };
     Some(units.wrapping_mul(rule.cost) >> 16)
 }
@@ -312,12 +314,12 @@ fn add_to_pair(counter: u32, subject: &Subject) {
     if let Some(count) = RULE_PAIRS.get_ptr_mut(&pair) {
         // SAFETY: a map value; other CPUs write it too, so counters are added to atomically.
         unsafe {
-            add(&raw mut (*count).packets, subject.segments as u64);
-            add(&raw mut (*count).bytes, subject.length);
+            add(&raw mut (*count).packets, subject.packet.segments);
+            add(&raw mut (*count).bytes, subject.packet.length);
         }
         return;
     }
-    let first = PairCount { packets: subject.segments as u64, bytes: subject.length };
+    let first = PairCount { packets: subject.packet.segments, bytes: subject.packet.length };
     let _ = RULE_PAIRS.insert(&pair, &first, 1);
 }
 

@@ -27,7 +27,10 @@ pub struct Dropped {
 /// What beside its key decides a packet's fate: TCP flags, which piece it is, and the set that judges it.
 #[inline(always)]
 fn shape(subject: &Subject, slot: u32, head: &Head) -> u64 {
-    subject.flags as u64 | (subject.piece as u64) << 8 | (slot as u64) << 16 | (head.build as u64) << 32
+    subject.packet.flags as u64
+        | (subject.piece as u64) << 8
+        | (slot as u64) << 16
+        | (head.build as u64) << 32
 }
 
 /// Counts a packet that is like the last one that was dropped. `None` where it is not.
@@ -36,7 +39,7 @@ pub(super) fn drop_again(subject: &Subject, slot: u32, head: &Head) -> Option<()
     // SAFETY: the element is this CPU's own, and no packet comes in between: softirqs are off.
     let last = unsafe { &*GUARD_DROPPED.get_ptr(0)? };
     if last.shape != shape(subject, slot, head)
-        || subject.now - last.since >= HOLD
+        || subject.packet.now - last.since >= HOLD
         || !last.key.is_like(
             &subject.key,
             head.dimensions & dimension::SOURCE != 0,
@@ -47,9 +50,9 @@ pub(super) fn drop_again(subject: &Subject, slot: u32, head: &Head) -> Option<()
     }
     // SAFETY: as above.
     let counts = unsafe { &mut *RULE_COUNTS.get_ptr_mut(last.counter)? };
-    counts.last = subject.now;
-    counts.dropped += subject.segments as u64;
-    counts.dropped_bytes += subject.length;
+    counts.last = subject.packet.now;
+    counts.dropped += subject.packet.segments;
+    counts.dropped_bytes += subject.packet.length;
     Some(())
 }
 
@@ -64,5 +67,5 @@ pub(super) fn remember(subject: &Subject, slot: u32, head: &Head) {
     // SAFETY: as above.
     let last = unsafe { &mut *last };
     (last.key, last.shape) = (subject.key, shape(subject, slot, head));
-    (last.since, last.counter) = (subject.now, subject.counter);
+    (last.since, last.counter) = (subject.packet.now, subject.counter);
 }

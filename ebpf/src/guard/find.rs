@@ -123,7 +123,7 @@ pub(super) fn forget(subject: &mut Subject) -> &mut Subject {
 #[inline(always)]
 fn bitmaps(slot: u32, head: &Head, subject: &mut Subject) -> bool {
     let looks = |dimension: u32| head.dimensions & dimension != 0;
-    let Subject { key, flags, piece, claimant, search, .. } = subject;
+    let Subject { key, packet, piece, claimant, search, .. } = subject;
     let known = *piece < piece::LATER;
     let numbers = &mut search.bitmaps;
     let (from, to) = (key.source_port(), key.destination_port());
@@ -176,7 +176,7 @@ fn bitmaps(slot: u32, head: &Head, subject: &mut Subject) -> bool {
         claim(head, slot, *claimant)
     } else if looks(dimension::FLAGS) {
         let known = known && key.protocol() == TCP;
-        (if known { head.flags[*flags as usize] } else { head.flagless }) as u32
+        (if known { head.flags[packet.flags as usize] } else { head.flagless }) as u32
     } else {
         0
     };
