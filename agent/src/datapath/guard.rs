@@ -1,6 +1,7 @@
 //! Puts rule sets into the kernel, chooses which one is in force, and reads what they did.
 
 mod events;
+mod places;
 mod slot;
 mod words;
 
@@ -23,6 +24,7 @@ use crate::model::address::{Direction, IfIndex, from_octets, octets};
 use crate::model::policy::kind::Mode;
 use crate::model::policy::{Claim, Contents, DropEvent, Pair, Rule, failsafe};
 pub use events::Events;
+pub(super) use places::make as make_places;
 use slot::Slots;
 use words::Words;
 

@@ -106,6 +106,9 @@ pub enum LoadError {
     /// A pinned map cannot be read.
     #[error("cannot read what the programs count")]
     Table(#[from] super::table::TableError),
+    /// The maps of rule sets cannot be made.
+    #[error("cannot make the maps of rule sets")]
+    Places(#[source] std::io::Error),
     /// The number of CPUs is unknown.
     #[error("cannot read the number of possible CPUs")]
     Cpus(#[source] std::io::Error),
@@ -144,6 +147,7 @@ impl Datapath {
     ) -> Result<Self, LoadError> {
         let (slots, front) = front_slots()?;
         replace_other_shapes(&pins, &[("FRONT", front), ("FLOW_TABLE", options.flows)])?;
+        super::guard::make_places(&pins).map_err(LoadError::Places)?;
         let offsets = types.map(|types| types.offsets).unwrap_or_default();
         let mask = slots - 1;
         let mut loader = EbpfLoader::new();

@@ -244,7 +244,24 @@ pub(super) fn create_map(shape: &Shape) -> io::Result<OwnedFd> {
         ..Create::zeroed()
     };
     create.name[..8].copy_from_slice(b"weir_set");
-    let fd = call(MAP_CREATE, &mut create)?;
+    made(&mut create)
+}
+
+/// Makes an array of so many maps that are like this one.
+pub(super) fn create_map_of_maps(name: &str, places: u32, like: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const ARRAY_OF_MAPS: u32 = 12;
+    let inner = like.as_raw_fd() as u32;
+    let sizes = Create { kind: ARRAY_OF_MAPS, key_size: 4, value_size: 4, ..Create::zeroed() };
+    let mut create = Create { entries: places, inner, ..sizes };
+    // The last octet ends the name.
+    for (octet, of) in create.name[..15].iter_mut().zip(name.bytes()) {
+        *octet = of;
+    }
+    made(&mut create)
+}
+
+fn made(create: &mut Create) -> io::Result<OwnedFd> {
+    let fd = call(MAP_CREATE, create)?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

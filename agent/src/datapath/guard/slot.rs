@@ -12,11 +12,11 @@ use crate::datapath::sys::{self, Shape};
 use crate::datapath::table::{Table, TableError};
 use crate::model::policy::{Contents, Table as AddressTable};
 
-const HASH: u32 = 1;
-const ARRAY: u32 = 2;
-const LPM_TRIE: u32 = 11;
+pub(super) const HASH: u32 = 1;
+pub(super) const ARRAY: u32 = 2;
+pub(super) const LPM_TRIE: u32 = 11;
 /// `BPF_F_NO_PREALLOC`.
-const NO_PREALLOC: u32 = 1;
+pub(super) const NO_PREALLOC: u32 = 1;
 
 /// Places of the maps of all slots.
 pub(super) struct Slots {
