@@ -55,7 +55,8 @@ impl Read {
     fn not_understood(&mut self, file: &Path, document: &str, error: &str) {
         let kind = value(document).and_then(|document| Some(document.get("kind")?.as_str()? == KIND));
         self.in_doubt |= kind != Some(false);
-        self.problems.push(not_a_policy(file, document, error));
+        let (field, text) = misfit(document).unwrap_or_else(|| (String::new(), error.to_owned()));
+        self.problems.push(Problem { field, ..not_a_policy(file, document, &text) });
     }
 }
 
@@ -181,6 +182,14 @@ fn documents(file: &Path, text: &str, sets: &Sets<'_>, read: &mut Read, stamp: &
     }
 }
 
+/// The field of a policy that is of another type than it should be, and what is wrong with it. `None` where the document is none at
+/// all.
+fn misfit(document: &str) -> Option<(String, String)> {
+    let error = serde_path_to_error::deserialize::<_, DatapathPolicy>(value(document)?).err()?;
+    let field = error.path().to_string();
+    Some((field.trim_start_matches("spec.").to_owned(), error.into_inner().to_string()))
+}
+
 fn value(document: &str) -> Option<serde_json::Value> {
     serde_saphyr::from_str(document).ok()
 }
@@ -258,6 +267,17 @@ mod tests {
         assert_eq!(broken.wanted(&[]).len(), 1);
         fs::write(&file, format!("{POLICY}---\nkind: Pod\n")).unwrap();
         assert_eq!(read(folder.path()).unwrap().wanted(&in_force).len(), 1, "a Pod was never a policy");
+    }
+
+    #[test]
+    fn a_field_of_another_type_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = "  rules: [{name: a, action: Deny, match: {protocol: UDP, ports: {http: 80}}}]\n";
+        fs::write(folder.path().join("a.yaml"), format!("{POLICY}{rules}")).unwrap();
+        let read = read(folder.path()).unwrap();
+        let [problem] = &read.problems[..] else { panic!("{:?}", read.problems) };
+        assert_eq!((problem.policy.as_str(), problem.field.as_str()), ("one", "rules[0].match.ports"));
+        assert!(problem.text.contains("expected a sequence"), "{}", problem.text);
     }
 
     #[test]

@@ -25,7 +25,7 @@ const VIEW: &str = "45";
 /// A scrape each second: four of them in a window.
 const WINDOW: &str = "10s";
 /// Series that only come with an event that the demo does not make, and why. These are held to the metric reference instead.
-const RARE: [(&str, &str); 11] = [
+const RARE: [(&str, &str); 12] = [
     ("weir_loss_unexplained_packets", "the demo explains every packet that it loses"),
     ("weir_missed_events_total", "the demo changes links slower than the kernel tells"),
     ("weir_bfd_echoes_total", "FRR sends no echoes unless it is told to"),
@@ -34,6 +34,7 @@ const RARE: [(&str, &str); 11] = [
     ("vyos_sync_secret_store_reachable", "the demo has no store of secrets"),
     ("weir_ambient_packets_total", "the demo has no service mesh"),
     ("weir_ambient_bytes_total", "the demo has no service mesh"),
+    ("weir_link_monitor_disagrees", "the demo has no Harvester"),
     ("guard-storage", "the demo has no Longhorn"),
     ("weir_policy_reverts_total", "no policy of the demo is given up"),
     ("weir_policy_problems", "nothing is wrong with the demo's policy"),
