@@ -255,7 +255,7 @@ fn action() -> impl Strategy<Value = Action> {
 
 fn rule() -> impl Strategy<Value = Rule> {
     let what =
-        (any::<bool>(), action(), addresses(), addresses(), any::<bool>(), proptest::bits::u8::masked(3));
+        (any::<bool>(), action(), addresses(), addresses(), any::<bool>(), proptest::bits::u8::masked(7));
     let which = (
         proptest::option::weighted(0.4, proptest::sample::select(&[6u8, 17, 1, 58, 132, 50][..])),
         ranges(),
@@ -278,7 +278,7 @@ fn rule() -> impl Strategy<Value = Rule> {
         let mut rule = Rule::new("p", "r", mode, direction, action);
         (rule.source, rule.destination, rule.protocol) = (source, destination, protocol);
         (rule.vlans, rule.other_vlans) = (vlans.clone(), !vlans.is_empty() && bits & 1 != 0);
-        rule.past_failsafe = bits & 2 != 0;
+        (rule.past_failsafe, rule.pairs) = (bits & 2 != 0, bits & 4 != 0);
         rule.interfaces = interfaces.map(index);
         match protocol {
             Some(6) => (rule.flags, rule.ports, rule.source_ports) = (flags, ports, source_ports),
@@ -429,7 +429,7 @@ fn alike(frame: &[u8]) -> impl Strategy<Value = Vec<Vec<u8>>> + use<> {
     })
 }
 
-/// Whether XDP drops a packet: where the first rule that is enforced does so for sure.
+/// Whether XDP drops a packet: where the first rule that matches does so for sure, and nothing else must be counted.
 fn is_dropped_early(set: &RuleSet, packet: &Packet, around: &Surroundings) -> bool {
     // The tag may be gone before the program sees the frame, and only the hook knows who claims an address.
     let (vlans, claims) = set.rules.iter().fold((false, false), |(vlans, claims), rule| {
@@ -441,10 +441,9 @@ fn is_dropped_early(set: &RuleSet, packet: &Packet, around: &Surroundings) -> bo
         return false;
     }
     let decision = set.decide(&Ok(packet.clone()), around, &mut Budgets::default(), 0);
-    let first = decision.acted.iter().find(|(number, _)| set.rules[*number].mode == Mode::Enforce);
-    first.is_some_and(|(number, dropped)| {
+    decision.acted.first().is_some_and(|(number, dropped)| {
         let rule = &set.rules[*number];
-        *dropped && rule.action == Action::Deny && !rule.reject
+        *dropped && rule.mode == Mode::Enforce && rule.action == Action::Deny && !rule.reject && !rule.pairs
     })
 }
 

@@ -36,12 +36,10 @@ pub(super) fn act<F: Frame>(frame: &F, subject: &mut Subject, slot: u32, number:
     let rule = GUARD_RULES.get_value(slot, &number)?;
     if F::EARLY {
         let saves = rule.flags & rule_flag::NO_FAILSAFE == 0;
-        match rule.action {
-            // Counted further on.
-            _ if rule.flags & rule_flag::AUDIT != 0 => return None,
-            // Only the hook can answer, and count what the failsafe saves.
-            action::DENY if rule.flags & rule_flag::REJECT == 0 && !(saves && is_vital(subject)) => {}
-            _ => return Some(Verdict::Pass),
+        let hooks_alone = rule.flags & (rule_flag::AUDIT | rule_flag::REJECT | rule_flag::PAIRS) != 0;
+        // Only the hook can answer; and it counts what is audited, by pair, or saved by the failsafe.
+        if rule.action != action::DENY || hooks_alone || saves && is_vital(subject) {
+            return Some(Verdict::Pass);
         }
     }
     let counts = RULE_COUNTS.get_ptr_mut(rule.counter)?;

@@ -13,8 +13,18 @@ use crate::cpio::Archive;
 use crate::module;
 
 /// Modules of the devices that are exercised, of the hooks, and of what the agent asks.
-const MODULES: [&str; 9] =
-    ["veth", "8021q", "bonding", "bridge", "dummy", "sch_ingress", "cls_bpf", "tcp_diag", "nf_conntrack"];
+const MODULES: [&str; 10] = [
+    "veth",
+    "8021q",
+    "bonding",
+    "bridge",
+    "dummy",
+    "sch_ingress",
+    "sch_fq",
+    "cls_bpf",
+    "tcp_diag",
+    "nf_conntrack",
+];
 const OURS: [&str; 3] = ["weir-agent", "weirctl", "weir-traffic"];
 const THEIRS: [&str; 3] = ["ip", "tc", "sh"];
 

@@ -1,6 +1,5 @@
 //! The checks, in the order in which they run.
 
-use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use weir_netns::topology::{VIP4, VIP6};
 use weir_netns::wait::until;
 use weir_netns::{Agent, Host, namespace};
 
+use crate::rules;
 use crate::shape::{Built, PORT, SHAPES, Shape};
 
 /// What a check that did not fail says.
@@ -22,7 +22,7 @@ pub(crate) enum Told {
 
 type Check = fn() -> Result<Told>;
 
-pub(crate) const ALL: [(&str, Check); 10] = [
+pub(crate) const ALL: [(&str, Check); 11] = [
     ("check", report),
     (SHAPES[0].name, || counted(&SHAPES[0])),
     (SHAPES[1].name, || counted(&SHAPES[1])),
@@ -31,15 +31,16 @@ pub(crate) const ALL: [(&str, Check); 10] = [
     (SHAPES[4].name, || counted(&SHAPES[4])),
     ("tcp", tcp),
     ("drops", drops),
-    ("policy", policy),
+    ("policy", rules::policy),
+    ("pace", rules::pace),
     ("chain", chain),
 ];
 
-const DATAGRAMS: usize = 200;
+pub(crate) const DATAGRAMS: usize = 200;
 /// Emulated machines are slow.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-fn passed(text: impl Into<String>) -> Result<Told> {
+pub(crate) fn passed(text: impl Into<String>) -> Result<Told> {
     Ok(Told::Passed(text.into()))
 }
 
@@ -84,7 +85,7 @@ fn agent<'a>(node: &'a Host, watched: &[&str]) -> Result<Agent<'a>> {
     Ok(agent)
 }
 
-fn vip(scrape: &Scrape, vip: &str) -> u64 {
+pub(crate) fn vip(scrape: &Scrape, vip: &str) -> u64 {
     let port = PORT.to_string();
     let labels = [("vip", vip), ("port", &port), ("protocol", "udp"), ("direction", "ingress")];
     scrape.count("weir_vip_packets_total", &labels)
@@ -208,47 +209,6 @@ fn drops() -> Result<Told> {
     let dropped = || anyhow::Ok(agent.scrape()?.count("weir_drops_total", &labels) - before);
     until("all datagrams are dropped", LIMIT, || Ok(dropped()? >= expected))?;
     passed(format!("{} packets for which there was no socket, by that name", dropped()?))
-}
-
-/// A rule drops at the hook, and before it where XDP is asked for.
-fn policy() -> Result<Told> {
-    let file = Path::new("/tmp/policy.yaml");
-    let rule =
-        format!("{{name: block, mode: Enforce, action: Deny, match: {{protocol: UDP, ports: [{PORT}]}}}}");
-    let head = "apiVersion: weir.dev/v1alpha1\nkind: DatapathPolicy\nmetadata: {name: test}";
-    fs::create_dir_all("/tmp")?;
-    fs::write(file, format!("{head}\nspec: {{rules: [{rule}]}}\n"))?;
-    let shape = &SHAPES[0];
-    let mut told = Vec::new();
-    for xdp in [false, true] {
-        let built = shape.build()?;
-        let mut options = vec!["--policy", "/tmp/policy.yaml", "--policy-deadline", "600"];
-        options.extend(["--vip", VIP4, "--vip", VIP6]);
-        if xdp {
-            options.extend(["--policy-xdp", shape.uplink]);
-        }
-        let mut agent = Agent::new(&built.node, Path::new("/bin/weir-agent"), &options)?;
-        agent.start()?;
-        let state = |agent: &Agent<'_>| {
-            Ok(agent.scrape()?.sum("weir_policy_generation", &[("state", "pending")]) > 0.0)
-        };
-        until("the policy is in force", LIMIT, || state(&agent)).with_context(|| agent.log_text())?;
-        ensure!(agent.log_text().contains("drops early") == xdp, "{}", agent.log_text());
-        built.send(DATAGRAMS)?;
-        let expected = 2 * DATAGRAMS as u64;
-        let dropped = || {
-            let labels = [("rule", "block"), ("verdict", "drop")];
-            anyhow::Ok(agent.scrape()?.count("weir_policy_packets_total", &labels))
-        };
-        until("all datagrams are dropped", LIMIT, || Ok(dropped()? >= expected))?;
-        ensure!(dropped()? == expected, "{} packets dropped and not {expected}", dropped()?);
-        let at_hook = vip(&agent.scrape()?, VIP4);
-        ensure!(at_hook == if xdp { 0 } else { DATAGRAMS as u64 }, "{at_hook} packets came to the hook");
-        told.push(format!("{expected} packets {}", if xdp { "before it, by XDP" } else { "at the hook" }));
-        agent.process()?.stop()?;
-        agent.detach()?;
-    }
-    passed(format!("a rule drops {}", told.join(" and ")))
 }
 
 /// With a program before us and one at the tail that ends the chain.

@@ -4,6 +4,7 @@
 
 mod boot;
 mod check;
+mod rules;
 mod shape;
 
 use nix::sys::reboot::{RebootMode, reboot};
