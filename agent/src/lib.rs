@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod capability;
+pub mod clock;
 pub mod cluster;
 pub mod ctl;
 pub mod datapath;

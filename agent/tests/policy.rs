@@ -255,7 +255,7 @@ fn action() -> impl Strategy<Value = Action> {
 
 fn rule() -> impl Strategy<Value = Rule> {
     let what =
-        (any::<bool>(), action(), addresses(), addresses(), any::<bool>(), proptest::bits::u8::masked(7));
+        (any::<bool>(), action(), addresses(), addresses(), any::<bool>(), proptest::bits::u8::masked(31));
     let which = (
         proptest::option::weighted(0.4, proptest::sample::select(&[6u8, 17, 1, 58, 132, 50][..])),
         ranges(),
@@ -278,7 +278,7 @@ fn rule() -> impl Strategy<Value = Rule> {
         let mut rule = Rule::new("p", "r", mode, direction, action);
         (rule.source, rule.destination, rule.protocol) = (source, destination, protocol);
         (rule.vlans, rule.other_vlans) = (vlans.clone(), !vlans.is_empty() && bits & 1 != 0);
-        (rule.past_failsafe, rule.pairs) = (bits & 2 != 0, bits & 4 != 0);
+        (rule.past_failsafe, rule.pairs) = (bits & 2 != 0, bits & 28 == 28);
         rule.interfaces = interfaces.map(index);
         match protocol {
             Some(6) => (rule.flags, rule.ports, rule.source_ports) = (flags, ports, source_ports),

@@ -77,7 +77,7 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 /// # Errors
 /// When the kernel does not load the program, or refuses the run.
 pub fn drops_early(datapath: &mut Datapath, frame: &[u8]) -> Result<bool, Fault> {
-    Ok(sys::run_at(loaded(datapath)?.fd()?.as_fd(), frame)? == XDP_DROP)
+    Ok(sys::test_run(loaded(datapath)?.fd()?.as_fd(), frame)? == XDP_DROP)
 }
 
 fn loaded(datapath: &mut Datapath) -> Result<&mut Xdp, Fault> {

@@ -305,7 +305,7 @@ impl Reader {
     }
 
     fn ticks(&self) -> Result<Ticks, TableError> {
-        if let Err(error) = sys::run_at(self.clock_program.as_fd(), &[0; 64]) {
+        if let Err(error) = sys::test_run(self.clock_program.as_fd(), &[0; 64]) {
             tracing::debug!(%error, "the clock program did not run; times are as of its last run");
         }
         let clock = self.clock.read(&0)?.and_then(|values| values.first().copied()).unwrap_or_default();

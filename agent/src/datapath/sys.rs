@@ -6,10 +6,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
-use nix::time::{ClockId, clock_gettime};
 
 const MAP_CREATE: u32 = 0;
 const OBJ_PIN: u32 = 6;
@@ -30,11 +28,6 @@ const ENABLE_STATS: u32 = 32;
 pub(super) const LINK_TYPE_TCX: u32 = 11;
 /// `BPF_TCX_INGRESS`; egress is the next.
 const TCX_INGRESS: u32 = 46;
-
-/// Time since boot.
-pub(super) fn since_boot() -> Duration {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
-}
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -350,7 +343,7 @@ pub(super) fn query_tcx(interface: u32, egress: bool) -> io::Result<(Vec<u32>, u
 }
 
 /// Runs a program on a packet, attached nowhere, and returns its verdict.
-pub(super) fn run_at(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<i32> {
+pub(super) fn test_run(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<i32> {
     let program = program.as_raw_fd() as u32;
     let (input_length, input) = (packet.len() as u32, address(packet));
     let mut run = TestRun { program, input_length, input, repeat: 1, ..TestRun::zeroed() };

@@ -20,8 +20,8 @@ use weir_ebpf::record::TapHeader;
 use weir_ebpf::{Address, EGRESS, shortfall};
 
 use super::load::Datapath;
-use super::sys::since_boot;
 use super::table::{Table, TableError};
+use crate::clock::since_boot;
 use crate::durable;
 use crate::model::address::{Direction, IfIndex, from_octets};
 use crate::model::bgp::{self, Observer, Segment, View};

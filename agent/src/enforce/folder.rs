@@ -182,10 +182,11 @@ fn documents(file: &Path, text: &str, sets: &Sets<'_>, read: &mut Read, stamp: &
     }
 }
 
-/// The field of a policy that is of another type than it should be, and what is wrong with it. `None` where the document is none at
-/// all.
+/// The field of a policy that is of another type than it should be, and what is wrong with it. `None` where the document has no
+/// fields.
 fn misfit(document: &str) -> Option<(String, String)> {
-    let error = serde_path_to_error::deserialize::<_, DatapathPolicy>(value(document)?).err()?;
+    let fields = value(document).filter(serde_json::Value::is_object)?;
+    let error = serde_path_to_error::deserialize::<_, DatapathPolicy>(fields).err()?;
     let field = error.path().to_string();
     Some((field.trim_start_matches("spec.").to_owned(), error.into_inner().to_string()))
 }
@@ -278,6 +279,19 @@ mod tests {
         let [problem] = &read.problems[..] else { panic!("{:?}", read.problems) };
         assert_eq!((problem.policy.as_str(), problem.field.as_str()), ("one", "rules[0].match.ports"));
         assert!(problem.text.contains("expected a sequence"), "{}", problem.text);
+    }
+
+    #[test]
+    fn what_has_no_fields_is_not_said_to_have_a_wrong_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        for text in [&b"\xff\xfek\0i\0n\0d\0"[..], b"- kind: DatapathPolicy", b"DatapathPolicy"] {
+            fs::write(&file, text).unwrap();
+            let read = read(folder.path()).unwrap();
+            let [problem] = &read.problems[..] else { panic!("{:?}", read.problems) };
+            assert_eq!((problem.policy.as_str(), problem.field.as_str()), ("a.yaml", ""), "{}", problem.text);
+            assert!(!problem.text.is_empty());
+        }
     }
 
     #[test]

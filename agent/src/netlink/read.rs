@@ -1,16 +1,15 @@
 //! Reading all objects of a kind.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use nix::sys::socket::SockProtocol;
-use nix::time::{ClockId, clock_gettime};
 use tracing::debug;
 
 use super::qdisc::Queue;
 use super::socket::{Consistency, Requests};
 use super::speed::Speeds;
 use super::{Error, link, neighbour, qdisc, route};
+use crate::clock::since_boot;
 use crate::model::address::IfIndex;
 use crate::model::link::{Link, LinkCounters};
 use crate::model::neighbour::Neighbour;
@@ -150,9 +149,4 @@ fn with_queue(mut link: Link, queues: &BTreeMap<IfIndex, Queue>) -> Link {
     link.counters.qdisc_drops = queue.drops;
     link.counters.qdisc_backlog = queue.waiting;
     link
-}
-
-/// The time since boot, time asleep included: the clock by which the model dates changes.
-pub(super) fn since_boot() -> Duration {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }

@@ -11,8 +11,9 @@ use tracing::{debug, warn};
 
 use super::Error;
 use super::batch::{Batch, carrying};
-use super::read::{Reader, since_boot};
+use super::read::Reader;
 use super::socket::{Consistency, Monitor};
+use crate::clock::since_boot;
 use crate::model::address::IfIndex;
 use crate::model::link::Link;
 use crate::model::route::Route;

@@ -1,8 +1,8 @@
 //! The maps that hold the maps of slots. They are made here and not by the loader, which describes their types: kernels before 6.2
 //! put into a place only what is described like the first map, and the maps of a set are not.
 
+use std::io;
 use std::os::fd::AsFd;
-use std::{fs, io};
 
 use weir_ebpf::rules::{
     BITMAPS, Bitmap, FILTER_PAGE, FILTER_PAGES, Head, PORT_PAGE, PORT_PAGES, RULES, Rule, SLOTS,
@@ -41,7 +41,6 @@ const fn numbers(kind: u32, key: usize) -> Shape {
 /// # Errors
 /// What the kernel says: most often that this process has no CAP_BPF.
 pub(in crate::datapath) fn make(pins: &Pins) -> io::Result<()> {
-    fs::create_dir_all(pins.maps())?;
     for (name, places, shape) in &PLACES {
         let path = pins.map(name);
         if !path.exists() {

@@ -7,6 +7,7 @@ use bytemuck::Pod;
 use weir_ebpf::rules::{BITMAPS, FILTER_PAGE, FILTER_PAGES, Head, PORT_PAGE, PORT_PAGES, RULES};
 
 use super::GuardError;
+use crate::clock::since_boot;
 use crate::datapath::pins::Pins;
 use crate::datapath::sys::{self, Shape};
 use crate::datapath::table::{Table, TableError};
@@ -73,7 +74,7 @@ impl Slots {
         }
         fill_all(&places)?;
         // The head comes last: without it there are no rules.
-        let head = Head { build: sys::since_boot().as_micros() as u32, ..*contents.head };
+        let head = Head { build: since_boot().as_micros() as u32, ..*contents.head };
         Place::new(&self.heads, slot, Some(array(1, &[head])?)).fill()
     }
 }

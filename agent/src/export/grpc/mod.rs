@@ -25,6 +25,7 @@ pub use listen::{BindError, UnixSocket, serve_tcp, serve_unix};
 
 use super::proto;
 use super::tally::Tally;
+use crate::clock::since_boot;
 use crate::enforce::Listeners;
 use crate::model::measurement::{Source, SourceError};
 use crate::model::policy::Enforcement;
@@ -354,12 +355,6 @@ impl proto::weir_server::Weir for Service {
         });
         self.stream(&opened, first.chain(looks).boxed())
     }
-}
-
-/// Time since boot, as snapshots tell times.
-fn since_boot() -> std::time::Duration {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
-        .map_or_else(|_| Default::default(), Into::into)
 }
 
 /// Counters at the last look, to tell what moved since.
